@@ -1,0 +1,45 @@
+# The course from the command line. `make` alone lists what there is.
+#
+#   PYTHON=python3.12    the Python to build .venv with (3.11 or newer)
+#   BROWSER=no           make learn: print the address, open nothing
+#   PORT=8888            make learn: where to listen
+#   CHAPTER=10_d3pm      make run, make notebooks: which chapter
+#   HEAVY=yes            make test: the long checks of scripts/heavy/ too
+
+PYTHON ?= python3
+BROWSER ?= yes
+PORT ?= 8888
+CHAPTER ?=
+HEAVY ?= no
+
+VENV := .venv/bin/python
+ASKED := $(if $(filter command environment,$(firstword $(origin PYTHON))),--asked)
+
+.PHONY: help setup learn test run notebooks export
+
+help:
+	@echo "make learn                  install once, open the notebooks (BROWSER=no, PORT=8888)"
+	@echo "make test                   install once, run every notebook as a test"
+	@echo "make run CHAPTER=10_d3pm    execute one chapter into runs/10_d3pm/, pictures beside it"
+	@echo "make export                 after an edit: clean the notebooks, write the library and README.md"
+	@echo "make notebooks              execute notebooks in place, outputs saved, then export (CHAPTER=... for one)"
+
+setup:
+	@command -v "$(PYTHON)" >/dev/null 2>&1 || { echo "Set-up: there is no $(PYTHON) here: install Python 3.11 or newer, or name yours, as in: make learn PYTHON=python3.12"; exit 1; }
+	@"$(PYTHON)" scripts/setup_env.py $(ASKED)
+
+learn: setup
+	@exec $(VENV) scripts/learn.py --browser "$(BROWSER)" --port "$(PORT)"
+
+test: setup
+	@exec $(VENV) scripts/test.py --heavy "$(HEAVY)"
+
+run: setup
+	@exec $(VENV) scripts/run.py "$(CHAPTER)"
+
+export: setup
+	@exec $(VENV) scripts/export.py
+
+notebooks: setup
+	@$(VENV) scripts/run.py --inplace "$(CHAPTER)"
+	@exec $(VENV) scripts/export.py

@@ -1,0 +1,59 @@
+"What the scripts share: where things are, the chapters, and what a saved notebook may hold."
+import json, os, re, sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NBS = ROOT / "nbs"
+LIB = ROOT / "discrete_diffusion"
+
+
+def notebooks():
+    "The notebooks in the order in which they are read, index last."
+    found = [p for p in NBS.glob("*.ipynb") if p.name[0] not in "_."]
+    return sorted(found, key=lambda p: (not p.name[0].isdigit(), p.name))
+
+
+def find_chapter(name):
+    "The notebook meant by `10_d3pm`, `10_d3pm.ipynb`, `nbs/10_d3pm.ipynb`, `10` or `d3pm`; one sentence and the end otherwise."
+    stem = Path(name.strip()).name.removesuffix(".ipynb")
+    for p in notebooks():
+        if stem in (p.stem, *p.stem.split("_", 1)): return p
+    have = ", ".join(p.stem for p in notebooks())
+    sys.exit(f"There is no chapter {name!r}, there are: {have}." if stem else f"Say which chapter, as in CHAPTER=03_forward; there are: {have}.")
+
+
+def environment(threads=None):
+    "The environment of a process that runs a notebook: this Python's kernel, and `threads` threads (None: all)."
+    env = dict(os.environ, JUPYTER_PREFER_ENV_PATH="1")
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "IN_TEST", "MPLBACKEND"): env.pop(name, None)
+    if threads is not None: env.update({n: str(threads) for n in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")})
+    return env
+
+
+def write_atomically(path, data):
+    "All of `data` or what stood there before, whatever happens in between."
+    data = data if isinstance(data, bytes) else data.encode("utf-8")
+    part = path.with_name(f".{path.name}.part")
+    with open(part, "wb") as f:
+        f.write(data); f.flush(); os.fsync(f.fileno())
+    os.replace(part, path)
+
+
+OUTPUT_LIMIT = 300_000      # characters of saved outputs in one notebook
+OF_ONE_MACHINE = re.compile(r"(?:/home|/root|/Users|/tmp|/work|/mnt)/[\w.\-]+|[A-Z]:\\+Users\\+\w+")
+
+
+def untidy(path):
+    "Complaints about a notebook as it is saved: what a reader of the page, or the page itself, would stumble over."
+    nb, said = json.loads(path.read_text(encoding="utf-8")), []
+    size = 0
+    for i, cell in enumerate(nb["cells"]):
+        if isinstance(cell["source"], str) and "\n" in cell["source"]: said.append(f"cell {i}: the source is one string, not a list of lines")
+        for out in cell.get("outputs", []):
+            text = json.dumps({k: v for k, v in out.get("data", out).items() if not k.startswith("image/")}, ensure_ascii=False)
+            size += len(json.dumps(out))
+            if out["output_type"] == "error": said.append(f"cell {i}: a saved error, {out['ename']}")
+            if out.get("name") == "stderr": said.append(f"cell {i}: a saved warning, {''.join(out['text']).strip()[:100]!r}")
+            if hit := OF_ONE_MACHINE.search(text): said.append(f"cell {i}: a saved path of one machine, {hit[0]}")
+    if size > OUTPUT_LIMIT: said.append(f"{size / 1000:.0f} kB of saved outputs, {OUTPUT_LIMIT / 1000:.0f} are allowed")
+    return said

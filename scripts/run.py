@@ -1,0 +1,92 @@
+"""Execute a chapter from top to bottom with a progress bar.
+
+    run.py 10_d3pm              the executed notebook and its pictures go to runs/10_d3pm/
+    run.py --inplace [10_d3pm]  the outputs are saved in nbs/ (all notebooks when none is named)
+"""
+import base64, os, re, shutil, sys, tempfile, threading
+from pathlib import Path
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from tqdm import tqdm
+from house import NBS, ROOT, environment, find_chapter, notebooks, untidy, write_atomically
+
+RUNS = ROOT / "runs"
+
+
+def execute(path):
+    "The executed notebook, and what stopped it (None: nothing did)."
+    nb = nbformat.read(path, as_version=4)
+    code = [i for i, c in enumerate(nb.cells) if c.cell_type == "code"]
+    for i in code: nb.cells[i].outputs, nb.cells[i].execution_count = [], None
+    bar = tqdm(total=len(code), desc=path.stem, unit="cell", bar_format="{desc}: {n_fmt}/{total_fmt} cells |{bar:20}| {elapsed}{postfix}")
+    at = dict(cell=None)
+
+    def start(cell, cell_index):
+        at["cell"] = cell_index
+        above = [m for c in nb.cells[:cell_index] if c.cell_type == "markdown" for m in re.findall(r"^#+ +(.*)", c.source, re.M)]
+        bar.set_postfix_str(above[-1][:40] if above else "")
+
+    client = NotebookClient(nb, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(NBS)}}, record_timing=False,
+                            extra_arguments=["--log-level=ERROR"],
+                            on_cell_start=start, on_cell_executed=lambda **_: bar.update())
+    over = threading.Event()
+    def tick():                 # one cell may take minutes: keep its clock going where someone is looking
+        while not over.wait(1): bar.refresh()
+    if sys.stderr.isatty(): threading.Thread(target=tick, daemon=True).start()
+    stopped = None
+    try: client.execute(env=environment())
+    except CellExecutionError as e: stopped = f"stopped at cell {at['cell']}: {e.ename}: {(e.evalue.strip().splitlines() or [''])[-1]}"
+    except DeadKernelError: stopped = f"stopped at cell {at['cell']}: its process died (out of memory?)"
+    except KeyboardInterrupt: stopped = f"stopped by hand at cell {at['cell']}"
+    over.set(); bar.set_postfix_str(""); bar.close()
+    return nb, stopped
+
+
+def save_pictures(nb, folder):
+    "One file for each picture or player among the outputs, named by the number that stands beside its cell."
+    names = []
+    for cell in nb.cells:
+        for k, out in enumerate(cell.get("outputs", [])):
+            data = out.get("data", {})
+            name = f"cell-{cell.get('execution_count') or 0:03d}" + (f"-{k}" if k else "")
+            html = data.get("text/html", "")
+            if "image/png" in data: name, content = name + ".png", base64.b64decode(data["image/png"])
+            elif "image/svg+xml" in data: name, content = name + ".svg", data["image/svg+xml"].encode()
+            elif "<script" in html or "<svg" in html or "<img" in html: name, content = name + ".html", f"<!doctype html><meta charset=utf-8>{html}".encode()
+            else: continue
+            (folder / name).write_bytes(content); names.append(name)
+    return names
+
+
+def run(path):
+    "Into a folder of its own, which takes the place of the last one only when it is complete."
+    nb, stopped = execute(path)
+    RUNS.mkdir(exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", dir=RUNS)); new.chmod(0o755)
+    try:
+        nbformat.write(nb, new / path.name)
+        names = save_pictures(nb, new)
+        folder, old = RUNS / path.stem, new.with_name(new.name + "-old")
+        if folder.exists(): os.replace(folder, old)
+        os.replace(new, folder)
+        shutil.rmtree(old, ignore_errors=True)
+    finally: shutil.rmtree(new, ignore_errors=True)
+    print(f"{path.name} and {len(names)} picture{'s' * (len(names) != 1)} are in {folder.relative_to(ROOT)}/")
+    if stopped: sys.exit(f"{path.stem} {stopped}")
+
+
+def run_in_place(path):
+    "Outputs into nbs/, but none that stopped half-way or that a page should not show."
+    from nbdev.clean import nbdev_clean
+    nb, stopped = execute(path)
+    if stopped: sys.exit(f"{path.stem} {stopped}; nbs/{path.name} is as it was.")
+    write_atomically(path, nbformat.writes(nb) + "\n")
+    nbdev_clean.__wrapped__(str(path))
+    for complaint in untidy(path): print(f"{path.stem}: {complaint}")
+
+
+if __name__ == "__main__":
+    words = [w for w in sys.argv[1:] if w != "--inplace" and w.strip()]
+    if "--inplace" in sys.argv: [run_in_place(p) for p in ([find_chapter(w) for w in words] or notebooks())]
+    else: run(find_chapter(words[0] if words else ""))
