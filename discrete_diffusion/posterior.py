@@ -5,20 +5,22 @@
 # %% auto #0
 __all__ = ['full_from_loo']
 
-# %% ../nbs/04_posterior.ipynb #03985a6b
+# %% ../nbs/04_posterior.ipynb #f4f241b4
 import torch
 from torch import Tensor
 from fastcore.basics import patch
 from .core import *
 from .forward import *
 
-# %% ../nbs/04_posterior.ipynb #a86bae37
-_TINY = 1e-290  # an event below this counts as impossible: 1/_TINY is still a number
+# %% ../nbs/04_posterior.ipynb #cab669e8
+def _can(z):
+    "Where a probability is not zero (so far from zero that 1/z is still a number)."
+    return z > (1e-290 if z.dtype == torch.float64 else 1e-30)
 
 def _possible(z, name="x_t", want="a state that x_0 can reach"):
     "Raise if a normalising sum is zero, else return it."
-    if bool((z < _TINY).any()):
-        raise ValueError(f"{name}: expected {want}, got an event of probability zero at {int((z < _TINY).sum())} of {z.numel()} tokens")
+    n = int((~_can(z)).sum())
+    if n: raise ValueError(f"{name}: expected {want}, got an event of probability zero at {n} of {z.numel()} tokens")
     return z
 
 def _check_both(kernel, x_0, x_t, s, t):
@@ -40,7 +42,7 @@ def posterior(self: Kernel,
     joint = self.probs(x_0, s) * self.likelihood(x_t, s, t)
     return joint / _possible(joint.sum(-1, keepdim=True))
 
-# %% ../nbs/04_posterior.ipynb #fb74eea1
+# %% ../nbs/04_posterior.ipynb #cca171ff
 @patch
 def posterior_weights(self: Redraw,
                       x_0: Tensor, # clean states, (batch, *shape) int64
@@ -51,11 +53,11 @@ def posterior_weights(self: Redraw,
     "How much of q(x_s | x_t, x_0) lies on x_0, on x_t and on a fresh draw from pi. O(1) per token."
     s, t = _check_both(self, x_0, x_t, s, t)
     a_s, a = per_item(self.alpha(s), x_t), per_item(self.alpha.ratio(s, t), x_t)
-    hit = self.pi.to(x_t.device)[x_t]
+    hit = self.pi.to(a_s)[x_t]
     w = torch.stack([a_s * (a * (x_0 == x_t) + (1 - a) * hit), (1 - a_s) * a * hit, (1 - a_s) * (1 - a) * hit], -1)
     return w / _possible(w.sum(-1, keepdim=True))
 
-# %% ../nbs/04_posterior.ipynb #f65a4243
+# %% ../nbs/04_posterior.ipynb #bffc800c
 @patch
 def posterior_draw(self: Kernel,
                    x_0: Tensor, # clean states, (batch, *shape) int64
@@ -79,13 +81,13 @@ def posterior_draw(self: Redraw,
     which = draw(self.posterior_weights(x_0, x_t, s, t), generator)
     return torch.where(which == 0, x_0, torch.where(which == 1, x_t, self.draw_pi(x_t.shape, generator, x_t.device)))
 
-# %% ../nbs/04_posterior.ipynb #9db4e35f
+# %% ../nbs/04_posterior.ipynb #ddf5a2c8
 def _check_rows(kernel, p, name, x_t, t, s=None):
     "Probabilities over the K clean symbols for each token of x_t, in float64, and the checked times."
     times = kernel.check(x_t, kernel.N, "x_t", t, s)
     check_probs(p, name)
     if p.shape != (*x_t.shape, kernel.K): raise ValueError(f"{name}: expected shape {(*x_t.shape, kernel.K)}, got {tuple(p.shape)}")
-    p = p.double()
+    p = p.double() if has_float64(p.device) else p.float()
     return p / p.sum(-1, keepdim=True), times
 
 @patch
@@ -98,7 +100,7 @@ def reverse_mixture(self: Kernel,
     """p(x_s | x_t), the mixture of the posteriors q(x_s | x_t, x_0) with weights p_full(x_0).
     Mass on an x_0 that cannot lead to x_t is dropped and the rest renormalised; ValueError if nothing is left."""
     p, (s, t) = _check_rows(self, p_full, "p_full", x_t, t, s)
-    ev = self.evidence(x_t, t); can = ev >= _TINY
+    ev = self.evidence(x_t, t); can = _can(ev)
     return self._reverse(torch.where(can, p / torch.where(can, ev, 1.), 0.), x_t, s, t, "p_full")
 
 @patch
@@ -113,9 +115,9 @@ def _reverse(self: Absorbing, w, x_t, s, t, name):
     a_s, a_t, masked = per_item(self.alpha(s), x_t), per_item(self.alpha(t), x_t), x_t == self.mask
     reveal = ((a_s - a_t) / _possible(torch.where(masked, 1 - a_t, 1.), "x_t", "no mask while alpha = 1"))[..., None]
     p = w / torch.where(masked, w.sum(-1), 1.)[..., None]
-    return torch.where(masked[..., None], torch.cat([reveal * p, 1 - reveal], -1), torch.nn.functional.one_hot(x_t, self.N).double())
+    return torch.where(masked[..., None], torch.cat([reveal * p, 1 - reveal], -1), torch.nn.functional.one_hot(x_t, self.N).to(p.dtype))
 
-# %% ../nbs/04_posterior.ipynb #7fbcd585
+# %% ../nbs/04_posterior.ipynb #5352fd57
 @patch
 def reverse_eq4(self: Kernel,
                 p_loo: Tensor, # (batch, *shape, K): p(x_0 | x_t without this site), the LEAVE-ONE-OUT posterior

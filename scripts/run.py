@@ -3,7 +3,7 @@
     run.py 10_d3pm              the executed notebook and its pictures go to runs/10_d3pm/
     run.py --inplace [10_d3pm]  the outputs are saved in nbs/ (all notebooks when none is named)
 """
-import base64, os, re, shutil, sys, tempfile, threading
+import base64, os, re, shutil, signal, sys, tempfile, threading
 from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
@@ -12,6 +12,12 @@ from tqdm import tqdm
 from house import NBS, ROOT, environment, find_chapter, notebooks, untidy, write_atomically
 
 RUNS = ROOT / "runs"
+
+
+def interrupt(client):
+    "The running cell ends with a KeyboardInterrupt of its own, and what there is gets saved."
+    try: os.kill(client.km.provisioner.pid, signal.SIGINT)
+    except (AttributeError, OSError): sys.exit("Stopped before a kernel ran.")
 
 
 def execute(path):
@@ -23,23 +29,31 @@ def execute(path):
     at = dict(cell=None)
 
     def start(cell, cell_index):
-        at["cell"] = cell_index
+        at["cell"] = sum(i <= cell_index for i in code)
         above = [m for c in nb.cells[:cell_index] if c.cell_type == "markdown" for m in re.findall(r"^#+ +(.*)", c.source, re.M)]
         bar.set_postfix_str(above[-1][:40] if above else "")
 
     client = NotebookClient(nb, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(NBS)}}, record_timing=False,
                             extra_arguments=["--log-level=ERROR"],
                             on_cell_start=start, on_cell_executed=lambda **_: bar.update())
-    over = threading.Event()
-    def tick():                 # one cell may take minutes: keep its clock going where someone is looking
-        while not over.wait(1): bar.refresh()
-    if sys.stderr.isatty(): threading.Thread(target=tick, daemon=True).start()
-    stopped = None
-    try: client.execute(env=environment())
-    except CellExecutionError as e: stopped = f"stopped at cell {at['cell']}: {e.ename}: {(e.evalue.strip().splitlines() or [''])[-1]}"
-    except DeadKernelError: stopped = f"stopped at cell {at['cell']}: its process died (out of memory?)"
-    except KeyboardInterrupt: stopped = f"stopped by hand at cell {at['cell']}"
-    over.set(); bar.set_postfix_str(""); bar.close()
+    outcome = [None]
+
+    def work():
+        try: client.execute(env=environment())
+        except CellExecutionError as e:
+            outcome[0] = "stopped by hand" if e.ename == "KeyboardInterrupt" else f"{e.ename}: {(e.evalue.strip().splitlines() or [''])[-1]}"
+        except DeadKernelError: outcome[0] = "its process died (out of memory?)"
+        except Exception as e: outcome[0] = f"{type(e).__name__}: {e}"
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        try:
+            thread.join(1)
+            if sys.stderr.isatty(): bar.refresh()       # one cell may take minutes: keep its clock going where someone is looking
+        except KeyboardInterrupt: interrupt(client)
+    bar.set_postfix_str(""); bar.close()
+    stopped = outcome[0] and f"stopped at code cell {at['cell']} of {len(code)}: {outcome[0]}"
     return nb, stopped
 
 
