@@ -7,7 +7,7 @@ __all__ = ['Schedule', 'linear_schedule', 'cosine_schedule', 'polynomial_schedul
            'linear_betas', 'cosine_betas', 'absorbing_betas', 'Kernel', 'Redraw', 'Uniform', 'Absorbing',
            'MatrixKernel', 'gaussian_kernel', 'neighbour_kernel']
 
-# %% ../nbs/03_forward.ipynb #ca400fc8
+# %% ../nbs/03_forward.ipynb #e4acac68
 import math
 from abc import ABC, abstractmethod
 from typing import Callable
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from .core import *
 
-# %% ../nbs/03_forward.ipynb #4296cb6e
+# %% ../nbs/03_forward.ipynb #40e6219a
 class Schedule:
     """alpha(t), the probability that no redraw has hit a token by time t; decreasing, in [0, 1].
 
@@ -45,7 +45,7 @@ class Schedule:
 
     def __repr__(self): return f"Schedule({self.name})"
 
-# %% ../nbs/03_forward.ipynb #edb2be4b
+# %% ../nbs/03_forward.ipynb #2887b6bf
 def linear_schedule() -> Schedule:
     "alpha = 1 - t, also called log-linear (sigma_bar = -log(1 - t))."
     return Schedule(lambda t: 1 - t, "linear")
@@ -75,7 +75,7 @@ def _positive(x, name):
     if not 0 < x < math.inf: raise ValueError(f"{name}: expected a finite number above 0, got {x}")
     return float(x)
 
-# %% ../nbs/03_forward.ipynb #b279862f
+# %% ../nbs/03_forward.ipynb #418543b7
 def betas_schedule(betas: Tensor # (T,) redraw probabilities, step i at index i - 1
                    ) -> Schedule:
     "alpha(i/T) = product of (1 - beta_j) over j <= i, exact there; straight lines between. Raises on betas outside [0, 1]."
@@ -92,7 +92,7 @@ def betas_schedule(betas: Tensor # (T,) redraw probabilities, step i at index i 
         return (1 - f) * k[i] + f * k[i + 1]                      # exact at f = 0 and f = 1
     return Schedule(alpha, f"betas(T={T})")
 
-# %% ../nbs/03_forward.ipynb #cfe6d761
+# %% ../nbs/03_forward.ipynb #11069fe2
 def linear_betas(T: int, # steps
                  first: float = 1e-3, last: float = .1) -> Tensor:
     "Betas on a straight line from `first` to `last`: (T,) float64."
@@ -116,7 +116,7 @@ def absorbing_betas(T: int # steps
     "1 / (T - i + 1), i = 1..T: alpha(i/T) = 1 - i/T (Sohl-Dickstein et al. 2015; D3PM): (T,) float64."
     return 1 / torch.arange(check_count(T, "T"), 0, -1, dtype=torch.float64)
 
-# %% ../nbs/03_forward.ipynb #4529e7e9
+# %% ../nbs/03_forward.ipynb #2b0ca6f0
 class Kernel(ABC):
     """A noising process for one token: `K` clean symbols, `N >= K` states, stationary law `pi` (N,) float64,
     `alpha` its `Schedule` (None if it has none), `T` its number of steps (None if it lives at all times).
@@ -140,6 +140,16 @@ class Kernel(ABC):
     @abstractmethod
     def matrix(self, s, t) -> Tensor: "q(x_t = j | x_s = i): (N, N), or (batch, N, N) for times (batch,)."
 
+    def draw_pi(self, shape, generator: torch.Generator | None = None, device="cpu") -> Tensor:
+        "States from the stationary law: int64, of this shape."
+        u = uniforms(shape, generator); cdf = self.pi.cumsum(0).to(u.device)
+        return torch.searchsorted(cdf, u * cdf[-1], right=True).clamp_max(self.N - 1).to(device)
+
+    @property
+    def noisy_start(self) -> bool:
+        "Does time 0 still carry noise, alpha(0) < 1?"
+        return self.alpha is not None and self.alpha(0.).item() < 1
+
     def check(self, x: Tensor, n: int, name: str, t, s=None):
         "Check states below n and their times: returns t, or the pair (s, t), in float64."
         check_states(x, n, name)
@@ -158,7 +168,7 @@ class Kernel(ABC):
         if w.ndim < 2 or w.shape[-1] != self.K: raise ValueError(f"w: expected shape (batch, *shape, {self.K}), got {tuple(w.shape)}")
         return w.double() if has_float64(w.device) else w.float()
 
-# %% ../nbs/03_forward.ipynb #21d546c5
+# %% ../nbs/03_forward.ipynb #cf425ced
 class Redraw(Kernel):
     "Each token is redrawn from `pi` at random times: q(x_t | x_0) = alpha I + (1 - alpha) 1 pi^T (D3PM, appendix A.2; MDLM). No matrix is built."
     def __init__(self,
@@ -198,18 +208,13 @@ class Redraw(Kernel):
     def sample(self, x_0, t, generator=None): return self._redraw(x_0, self.alpha(self.check(x_0, self.K, "x_0", t)), generator)
     def jump(self, x_s, s, t, generator=None): return self._redraw(x_s, self.alpha.ratio(*self.check(x_s, self.N, "x_s", t, s)), generator)
 
-    def draw_pi(self, shape, generator: torch.Generator | None = None, device="cpu") -> Tensor:
-        "States from the stationary law: int64, of this shape."
-        u = uniforms(shape, generator); cdf = self.pi.cumsum(0).to(u.device)
-        return torch.searchsorted(cdf, u * cdf[-1], right=True).clamp_max(self.N - 1).to(device)
-
     def matrix(self, s, t):
         a = self.alpha.ratio(*self.check_pair(s, t)).cpu()[..., None, None]
         return a * torch.eye(self.N, dtype=torch.float64) + (1 - a) * self.pi.expand(self.N, -1)
 
     def __repr__(self): return f"{type(self).__name__}(K={self.K}, N={self.N}, {self.alpha.name})"
 
-# %% ../nbs/03_forward.ipynb #bed638ac
+# %% ../nbs/03_forward.ipynb #8ab0e3bc
 class Uniform(Redraw):
     "A redraw picks one of the K symbols at random: N = K, pi = 1/K (D3PM, appendix A.2.1; multinomial diffusion)."
     def __init__(self, K: int,         # symbols
@@ -230,7 +235,7 @@ class Absorbing(Redraw):
         return self.K
     def draw_pi(self, shape, generator=None, device="cpu"): return torch.full(shape, self.K, device=device)
 
-# %% ../nbs/03_forward.ipynb #d3cc6daf
+# %% ../nbs/03_forward.ipynb #bf9ca4c6
 class MatrixKernel(Kernel):
     "Given one-step matrices: the slow path, alive on the grid i/T only, O(N^2) memory a step. `alpha` is None."
     def __init__(self,
@@ -293,7 +298,7 @@ def _running_products(Qs):
     yield M
     for Q in Qs: yield (M := M @ Q)
 
-# %% ../nbs/03_forward.ipynb #7ddb1287
+# %% ../nbs/03_forward.ipynb #6419c254
 def gaussian_kernel(K: int,       # ordered symbols, e.g. grey levels
                     betas: Tensor # (T,) widths above 0, one a step
                     ) -> MatrixKernel:
@@ -310,7 +315,7 @@ def _positives(x, name):
         raise ValueError(f"{name}: expected shape (T,) with entries above 0, got shape {tuple(x.shape)}" + (f", least {x.min():.3g}" if x.numel() else ""))
     return x.double()
 
-# %% ../nbs/03_forward.ipynb #4da32d5b
+# %% ../nbs/03_forward.ipynb #92c9c6e0
 def neighbour_kernel(embedding: Tensor, # (K, d): where each symbol lies
                      neighbours: int,   # how many nearest symbols each may hop to
                      rates: Tensor      # (T,) above 0: how far each step goes

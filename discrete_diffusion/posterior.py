@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['full_from_loo']
 
-# %% ../nbs/04_posterior.ipynb #f4f241b4
+# %% ../nbs/04_posterior.ipynb #804b7582
 import torch
 from torch import Tensor
 from fastcore.basics import patch
 from .core import *
 from .forward import *
 
-# %% ../nbs/04_posterior.ipynb #cab669e8
+# %% ../nbs/04_posterior.ipynb #0ba592dd
 def _can(z):
     "Where a probability is not zero (so far from zero that 1/z is still a number)."
     return z > (1e-290 if z.dtype == torch.float64 else 1e-30)
@@ -42,7 +42,7 @@ def posterior(self: Kernel,
     joint = self.probs(x_0, s) * self.likelihood(x_t, s, t)
     return joint / _possible(joint.sum(-1, keepdim=True))
 
-# %% ../nbs/04_posterior.ipynb #cca171ff
+# %% ../nbs/04_posterior.ipynb #916be8c5
 @patch
 def posterior_weights(self: Redraw,
                       x_0: Tensor, # clean states, (batch, *shape) int64
@@ -57,7 +57,7 @@ def posterior_weights(self: Redraw,
     w = torch.stack([a_s * (a * (x_0 == x_t) + (1 - a) * hit), (1 - a_s) * a * hit, (1 - a_s) * (1 - a) * hit], -1)
     return w / _possible(w.sum(-1, keepdim=True))
 
-# %% ../nbs/04_posterior.ipynb #bffc800c
+# %% ../nbs/04_posterior.ipynb #89f92322
 @patch
 def posterior_draw(self: Kernel,
                    x_0: Tensor, # clean states, (batch, *shape) int64
@@ -81,7 +81,7 @@ def posterior_draw(self: Redraw,
     which = draw(self.posterior_weights(x_0, x_t, s, t), generator)
     return torch.where(which == 0, x_0, torch.where(which == 1, x_t, self.draw_pi(x_t.shape, generator, x_t.device)))
 
-# %% ../nbs/04_posterior.ipynb #ddf5a2c8
+# %% ../nbs/04_posterior.ipynb #0c1e4d23
 def _check_rows(kernel, p, name, x_t, t, s=None):
     "Probabilities over the K clean symbols for each token of x_t, in float64, and the checked times."
     times = kernel.check(x_t, kernel.N, "x_t", t, s)
@@ -117,7 +117,7 @@ def _reverse(self: Absorbing, w, x_t, s, t, name):
     p = w / torch.where(masked, w.sum(-1), 1.)[..., None]
     return torch.where(masked[..., None], torch.cat([reveal * p, 1 - reveal], -1), torch.nn.functional.one_hot(x_t, self.N).to(p.dtype))
 
-# %% ../nbs/04_posterior.ipynb #5352fd57
+# %% ../nbs/04_posterior.ipynb #6106ba85
 @patch
 def reverse_eq4(self: Kernel,
                 p_loo: Tensor, # (batch, *shape, K): p(x_0 | x_t without this site), the LEAVE-ONE-OUT posterior

@@ -319,7 +319,7 @@ def _player(data: dict, view: str, alt: str, width: int, max_kb: float) -> Page:
     last, title = len(data["frames"]) - 1, data["titles"][data["start"]]
     script = _SCRIPT.replace("__DATA__", json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"))
     page = Page(f'<div data-player="{data["id"]}" data-lm-suppress-shortcuts="true" role="group" tabindex="0" aria-label="Player: {html.escape(alt)}" '
-                f'style="max-width:{width}px;padding:4px">{view}<div data-title aria-live="polite" style="min-height:1.5em;padding:4px 0">{html.escape(title)}</div>'
+                f'style="max-width:{width}px;padding:4px">{view}<div data-title aria-live="polite" style="min-height:1.5em;padding:8px 0 4px">{html.escape(title)}</div>'
                 f'<div style="display:flex;gap:12px;align-items:center"><button type="button" style="min-width:76px;min-height:44px;font-size:16px">Play</button>'
                 f'<input type="range" min="0" max="{last}" value="{data["start"]}" step="1" aria-label="Frame" style="flex:1;min-width:0;height:44px"></div></div>'
                 f'<script>{script}</script>', f"Player with {last + 1} frames: {alt}")
@@ -351,7 +351,7 @@ def player(frames: list, # figures, PNG bytes, or uint8 arrays (height, width) o
     if len({size for _, size in made}) > 1: raise ValueError(f"frames: expected one size, got {sorted({size for _, size in made})}")
     images, (w, h) = [base64.b64encode(png).decode() for png, _ in made], made[0][1]
     alts = [f"{alt} {t}".strip() for t in titles]
-    crisp = "image-rendering:pixelated;" if w < width else ""
+    crisp = "image-rendering:pixelated;" if w < width and isinstance(frames[0], (np.ndarray, Tensor)) else ""   # no blur on pixels
     view = (f'<img data-view src="data:image/png;base64,{images[start]}" alt="{html.escape(alts[start])}" width="{w}" height="{h}" '
             f'style="{crisp}display:block;width:100%;height:auto;max-width:100%;margin:0;background:#fff">')
     return _player(dict(frames=images, titles=titles, alts=alts, ms=interval, start=start), view, alt, width, max_kb)

@@ -7,14 +7,14 @@ __all__ = ['all_states', 'state_index', 'World', 'xor_world', 'random_world', 'i
            'tv_limit', 'full_posterior', 'loo_posterior', 'reverse_marginals', 'step_matrix', 'propagate',
            'total_correlation', 'concrete_score', 'MarkovSource']
 
-# %% ../nbs/01_worlds.ipynb #fc13b9f2
+# %% ../nbs/01_worlds.ipynb #89bd7dce
 import math, numbers
 import torch
 from torch import Tensor
 from fastcore.basics import patch
 from .core import *
 
-# %% ../nbs/01_worlds.ipynb #bfbed9ef
+# %% ../nbs/01_worlds.ipynb #a39e45b6
 _MAX = 4096   # sequences in a table; a step's matrix of this size squared still fits in memory
 
 def _float64(p, name: str) -> Tensor:
@@ -42,13 +42,12 @@ def _size(N: int, L: int, name: str) -> int:
     if N ** L > _MAX: raise ValueError(f"{name}: expected at most {_MAX} sequences, got {N}**{L}")
     return N ** L
 
-# %% ../nbs/01_worlds.ipynb #de8f6a10
 def _rows(w: Tensor) -> Tensor:
     "Normalise the last axis; a row of zeros becomes uniform."
     z = w.sum(-1, keepdim=True)
     return torch.where(z > 0, w / torch.where(z > 0, z, 1.), 1 / w.shape[-1])
 
-# %% ../nbs/01_worlds.ipynb #65c57f80
+# %% ../nbs/01_worlds.ipynb #7b3e5535
 def all_states(N: int, # states per site
                L: int  # sites
               ) -> Tensor: # `(N**L, L)` int64
@@ -65,7 +64,7 @@ def state_index(x: Tensor, # `(..., L)` int64 sequences
     _size(N, x.shape[-1], "N**L")
     return (x * N ** torch.arange(x.shape[-1]).flip(0)).sum(-1)
 
-# %% ../nbs/01_worlds.ipynb #c0f3ee26
+# %% ../nbs/01_worlds.ipynb #5c0fdbfe
 class World:
     "A joint law of `L` symbols out of `K`, small enough to be written down."
     def __init__(self, p: Tensor,          # `(K,)*L` float64, non-negative, sums to one
@@ -103,7 +102,7 @@ class World:
 
     def __repr__(self): return f"World({self.name}, K={self.K}, L={self.L}, H={self.entropy():.4f} nats)"
 
-# %% ../nbs/01_worlds.ipynb #066f7a03
+# %% ../nbs/01_worlds.ipynb #e3ccefed
 def xor_world() -> World:
     "Two bits that always agree: 00 or 11, each half of the time. K=2, L=2, entropy log 2."
     return World(torch.eye(2, dtype=torch.float64) / 2, "XOR")
@@ -120,7 +119,7 @@ def random_world(K: int,           # symbols
     g = torch.Generator().manual_seed(check_count(seed, "seed", 0))
     w = 1e-3 - torch.log1p(-uniforms((S,), g))
     w[uniforms((S,), g).argsort()[:int(zeros * S)]] = 0
-    return World((w / w.sum()).reshape((K,) * L), f"random {seed}" + (", zeros" if zeros else ""))
+    return World((w / w.sum()).reshape((K,) * L), "random, zeros" if zeros else "random")
 
 def independent_world(m: Tensor # `(L, K)` float64, one law a site
                      ) -> World:
@@ -130,7 +129,7 @@ def independent_world(m: Tensor # `(L, K)` float64, one law a site
     for row in m[1:]: p = p[..., None] * row
     return World(p, "independent")
 
-# %% ../nbs/01_worlds.ipynb #0056dd18
+# %% ../nbs/01_worlds.ipynb #d659930a
 def tv(p: Tensor, # `(..., S)` laws
        q: Tensor  # `(..., S)` laws, broadcast against `p`
       ) -> Tensor: # `(...)`, in [0, 1]
@@ -145,7 +144,6 @@ def kl_divergence(p: Tensor, # `(..., S)` laws
     check_probs(p, "p"); check_probs(q, "q", p.shape[-1])
     return torch.where(p > 0, p * (p.log() - q.log()), 0.).sum(-1)
 
-# %% ../nbs/01_worlds.ipynb #0ee869b6
 def tv_limit(S: int,             # points of the law
              n: int,             # independent draws
              rate: float = 1e-6  # false-alarm rate
@@ -155,7 +153,7 @@ def tv_limit(S: int,             # points of the law
     if not 0 < rate < 1: raise ValueError(f"rate: expected a probability in (0, 1), got {rate}")
     return math.sqrt((S * math.log(2) + math.log1p(-2. ** (1 - S)) - math.log(rate)) / (2 * n))
 
-# %% ../nbs/01_worlds.ipynb #9ba1449a
+# %% ../nbs/01_worlds.ipynb #9094fca3
 def _push(p: Tensor,              # `(K,)*L` joint
           Q: Tensor,              # `(K, N)`
           skip: int | None = None # an axis to leave alone
@@ -172,7 +170,7 @@ def noised(self: World, Q: Tensor # `(K, N)` float64, q(x_t | x_0) of one site
     _matrix(Q, "Q", self.K); _size(Q.shape[1], self.L, "N**L")
     return _push(self.p, Q).flatten()
 
-# %% ../nbs/01_worlds.ipynb #6069f1a6
+# %% ../nbs/01_worlds.ipynb #187529c5
 def _evidence_elsewhere(world: World, Q: Tensor) -> Tensor:
     "p(x_0^i = k, x_t without site i) for every x_t: `(N**L, L, K)`, the same for every value of x_t^i."
     _matrix(Q, "Q", world.K); N, L = Q.shape[1], world.L; S = _size(N, L, "N**L"); out = []
@@ -188,14 +186,13 @@ def full_posterior(world: World,
     elsewhere = _evidence_elsewhere(world, Q)
     return _rows(elsewhere * Q.T[all_states(Q.shape[1], world.L)])
 
-# %% ../nbs/01_worlds.ipynb #7c9a26a2
 def loo_posterior(world: World,
                   Q: Tensor # `(K, N)` float64, q(x_t | x_0) of one site
                  ) -> Tensor: # `(N**L, L, K)`
     "p(x_0^i = k | x_t without site i) for every x_t, in the order of `all_states(N, L)`. Uniform where the condition has probability zero."
     return _rows(_evidence_elsewhere(world, Q))
 
-# %% ../nbs/01_worlds.ipynb #144e6e15
+# %% ../nbs/01_worlds.ipynb #6e65a329
 def reverse_marginals(p_s: Tensor, # `(N**L,)` law at the earlier time
                       Q_st: Tensor # `(N, N)` forward step of one site from s to t
                      ) -> Tensor:  # `(N**L, L, N)`
@@ -212,7 +209,7 @@ def _on_sites(p_s: Tensor, Q_st: Tensor) -> World:
     if N ** L != S: raise ValueError(f"p_s: expected N**L entries with N = {N}, got {S}")
     return World(p_s.reshape((N,) * L))
 
-# %% ../nbs/01_worlds.ipynb #b8104b92
+# %% ../nbs/01_worlds.ipynb #158e327d
 def _check_rows(r) -> torch.Size:
     _float64(r, "r")
     if r.ndim != 3 or r.shape[1] < 1 or r.shape[2] ** r.shape[1] != r.shape[0]: raise ValueError(f"r: expected shape (N**L, L, N), got {tuple(r.shape)}")
@@ -238,7 +235,7 @@ def propagate(law: Tensor, # `(S,)` float64, before the step
     S, L, N = _check_rows(r); _law(law, "law", S)
     return ((law[:, None] * _outer(r[:, :L // 2])).T @ _outer(r[:, L // 2:])).flatten()
 
-# %% ../nbs/01_worlds.ipynb #671699af
+# %% ../nbs/01_worlds.ipynb #67e12a15
 def total_correlation(p_s: Tensor, # `(N**L,)` law at the earlier time
                       Q_st: Tensor # `(N, N)` forward step of one site from s to t
                      ) -> float:   # nats
@@ -248,7 +245,7 @@ def total_correlation(p_s: Tensor, # `(N**L,)` law at the earlier time
     sites = sum(H(full_posterior(w, Q_st)[:, i] * p_t[:, None]) for i in range(w.L)) - w.L * H(p_t)
     return max((sites - (H(p_s) + noise - H(p_t))).item(), 0.)
 
-# %% ../nbs/01_worlds.ipynb #2b4c0b2b
+# %% ../nbs/01_worlds.ipynb #484957a3
 def concrete_score(p_t: Tensor, # `(N**L,)` float64
                    N: int,      # states per site
                    L: int       # sites
@@ -259,7 +256,7 @@ def concrete_score(p_t: Tensor, # `(N**L,)` float64
     moved = [p.movedim(i, -1).unsqueeze(i).expand((N,) * (L + 1)).reshape(S, N) for i in range(L)]
     return torch.where(here > 0, torch.stack(moved, 1) / torch.where(here > 0, here, 1.), 0.)
 
-# %% ../nbs/01_worlds.ipynb #b9e2854f
+# %% ../nbs/01_worlds.ipynb #cf976c03
 class MarkovSource:
     "Sequences of any length whose entropy and posteriors are known: a Markov chain along the sequence."
     def __init__(self, P: Tensor,                     # `(K, K)` float64, row-stochastic
@@ -308,7 +305,7 @@ class MarkovSource:
         "The same law as a table, for short sequences."
         return World(self.log_prob(all_states(self.K, L)).exp().reshape((self.K,) * L), f"Markov, L = {L}")
 
-# %% ../nbs/01_worlds.ipynb #f47aaa7f
+# %% ../nbs/01_worlds.ipynb #3907ab1d
 @patch
 def posterior(self: MarkovSource,
               x_t: Tensor,                 # `(B, L)` int64, noisy states

@@ -1,5 +1,5 @@
 "What the scripts share: where things are, the chapters, and what a saved notebook may hold."
-import json, os, re, sys
+import ast, json, os, re, sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,12 +43,26 @@ OUTPUT_LIMIT = 300_000      # characters of saved outputs in one notebook
 OF_ONE_MACHINE = re.compile(r"(?:/home|/root|/Users|/tmp|/work|/mnt)/[\w.\-]+|[A-Z]:\\+Users\\+\w+")
 
 
+def imports_beside_code(source):
+    "nbdev's own rule for the cells that it executes while it builds a page; exported cells it executes anyway."
+    if re.match(r"#\|\s*(export|eval: *false)", source): return False
+    try: nodes = list(ast.walk(ast.parse(source)))
+    except SyntaxError: return False        # a magic
+    return any(isinstance(n, (ast.Import, ast.ImportFrom)) for n in nodes) and any(isinstance(n, (ast.Expr, ast.Assign)) for n in nodes)
+
+
 def untidy(path):
     "Complaints about a notebook as it is saved: what a reader of the page, or the page itself, would stumble over."
     nb, said = json.loads(path.read_text(encoding="utf-8")), []
     size = 0
+    title = next((i for i, c in enumerate(nb["cells"]) if c["cell_type"] == "markdown" and re.search(r"^#\s+\S", "".join(c["source"]), re.M)), None)
+    if title is None: said.append("no title: a markdown cell with `# Title` and, below it, one line `> subtitle`")
+    elif not re.fullmatch(r"#\s+[^\n]+\s*(>\s[^\n]+\s*)?", "".join(nb["cells"][title]["source"])):
+        said.append(f"cell {title}: text beside the title and its one-line subtitle, which the page drops: give it a cell of its own")
     for i, cell in enumerate(nb["cells"]):
         if isinstance(cell["source"], str) and "\n" in cell["source"]: said.append(f"cell {i}: the source is one string, not a list of lines")
+        if cell["cell_type"] == "code" and imports_beside_code("".join(cell["source"])):
+            said.append(f"cell {i}: imports beside other code, which the page build would run: give them a cell of their own")
         for out in cell.get("outputs", []):
             text = json.dumps({k: v for k, v in out.get("data", out).items() if not k.startswith("image/")}, ensure_ascii=False)
             size += len(json.dumps(out))

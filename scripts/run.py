@@ -36,20 +36,20 @@ def execute(path):
     client = NotebookClient(nb, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(NBS)}}, record_timing=False,
                             extra_arguments=["--log-level=ERROR"],
                             on_cell_start=start, on_cell_executed=lambda **_: bar.update())
-    outcome = [None]
+    outcome, over = [None], threading.Event()
 
     def work():
         try: client.execute(env=environment())
         except CellExecutionError as e:
-            outcome[0] = "stopped by hand" if e.ename == "KeyboardInterrupt" else f"{e.ename}: {(e.evalue.strip().splitlines() or [''])[-1]}"
+            outcome[0] = "interrupted" if e.ename == "KeyboardInterrupt" else f"{e.ename}: {(e.evalue.strip().splitlines() or [''])[-1]}"
         except DeadKernelError: outcome[0] = "its process died (out of memory?)"
         except Exception as e: outcome[0] = f"{type(e).__name__}: {e}"
+        finally: over.set()
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    while thread.is_alive():
+    threading.Thread(target=work, daemon=True).start()
+    while not over.is_set():
         try:
-            thread.join(1)
+            over.wait(1)
             if sys.stderr.isatty(): bar.refresh()       # one cell may take minutes: keep its clock going where someone is looking
         except KeyboardInterrupt: interrupt(client)
     bar.set_postfix_str(""); bar.close()

@@ -149,11 +149,11 @@ def imports_run_forward():
     return sorted(set(said))
 
 
-def saved_outputs_are_tidy(): return [f"{p.name}, {complaint}" for p in notebooks() for complaint in untidy(p)]
+def notebooks_are_tidy(): return [f"{p.name}, {complaint}" for p in notebooks() for complaint in untidy(p)]
 
 
 CHECKS = [("the runner is red on broken notebooks", runner_is_red), ("generated files are current", generated_is_current),
-          ("imports run only forward", imports_run_forward), ("saved outputs are tidy", saved_outputs_are_tidy)]
+          ("imports run only forward", imports_run_forward), ("notebooks are tidy", notebooks_are_tidy)]
 
 
 def main():
