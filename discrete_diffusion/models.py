@@ -6,14 +6,14 @@
 __all__ = ['sinusoid', 'zeroed', 'Film', 'ResBlock', 'Attention', 'fold', 'unfold', 'class_frequencies', 'DigitNet',
            'drop_labels', 'count_parameters']
 
-# %% ../nbs/06_models.ipynb #73f5d6f3
+# %% ../nbs/06_models.ipynb #6d392350
 import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from .core import *
 
-# %% ../nbs/06_models.ipynb #3f533926
+# %% ../nbs/06_models.ipynb #f35636e9
 def sinusoid(t: Tensor,             # float times of any shape (...,)
              dim: int = 64,         # length of the embedding, even
              slowest: float = 1.,   # smallest angular frequency; 1 to 1000 suits times in [0, 1]
@@ -29,7 +29,7 @@ def sinusoid(t: Tensor,             # float times of any shape (...,)
     angle = t[..., None] * w
     return torch.cat([angle.cos(), angle.sin()], -1)
 
-# %% ../nbs/06_models.ipynb #4bf44795
+# %% ../nbs/06_models.ipynb #162a5e41
 def zeroed(m: nn.Module) -> nn.Module: # the same layer
     "A layer with its weight and bias set to zero."
     nn.init.zeros_(m.weight); nn.init.zeros_(m.bias)
@@ -47,7 +47,7 @@ class Film(nn.Module):
         a, b = self.film(e)[:, None, None].chunk(2, -1)
         return torch.addcmul(b, self.norm(x), 1 + a)
 
-# %% ../nbs/06_models.ipynb #1bfbde57
+# %% ../nbs/06_models.ipynb #b384cb78
 def _conv(m, x): return m(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 class ResBlock(nn.Module):
@@ -63,7 +63,7 @@ class ResBlock(nn.Module):
                 ) -> Tensor:     # (B, H, W, C)
         return x + _conv(self.c2, F.gelu(_conv(self.c1, self.film(x, e))))
 
-# %% ../nbs/06_models.ipynb #f0bd04a1
+# %% ../nbs/06_models.ipynb #ec6588d3
 class Attention(nn.Module):
     "x + attention over the places of each image, in heads of about 32 channels. The last layer starts at zero: fresh, it is the identity."
     def __init__(self, channels: int, # of the image; at most 32, or whole heads
@@ -80,7 +80,7 @@ class Attention(nn.Module):
         a = (q @ k.mT * q.shape[-1] ** -.5).softmax(-1) @ v
         return x + self.o(a.transpose(1, 2).reshape(B, H, W, C))
 
-# %% ../nbs/06_models.ipynb #8a04f99c
+# %% ../nbs/06_models.ipynb #000c5aa7
 def fold(x: Tensor # (B, H, W, C), H and W even
          ) -> Tensor: # (B, H/2, W/2, 4C)
     "Each 2x2 block of pixels as one pixel with four times the channels. Raises ValueError for odd sides."
@@ -95,7 +95,7 @@ def unfold(x: Tensor # (B, H, W, 4C)
     if C % 4: raise ValueError(f"x: expected a multiple of 4 channels, got {C}")
     return x.reshape(B, H, W, 2, 2, C // 4).permute(0, 1, 3, 2, 4, 5).reshape(B, 2 * H, 2 * W, C // 4)
 
-# %% ../nbs/06_models.ipynb #35c62874
+# %% ../nbs/06_models.ipynb #6380068a
 def class_frequencies(x: Tensor,          # (M, H, W) int64 images in 0..K-1
                       y: Tensor,          # (M,) int64 classes in 0..classes-1
                       K: int,             # clean symbols
@@ -112,7 +112,7 @@ def class_frequencies(x: Tensor,          # (M, H, W) int64 images in 0..K-1
     n = torch.cat([n, n.sum(0, keepdim=True)]) + smooth
     return (n / n.sum(-1, keepdim=True)).log()
 
-# %% ../nbs/06_models.ipynb #b7ca2d0c
+# %% ../nbs/06_models.ipynb #6d25f175
 class DigitNet(nn.Module):
     """A U-Net for noisy images: `net(x_t, t, y)` gives logits of p(x_0 | x_t, t, y), (batch, height, width, K).
     Fresh, its softmax is `frequencies` of the class (uniform if None). Class `classes` is the null class ("not told").
@@ -128,17 +128,18 @@ class DigitNet(nn.Module):
                  time: bool = True):                 # False: a network that never looks at t
         super().__init__()
         if len(shape) != 2 or len(width) != 3: raise ValueError(f"shape, width: expected two sides and three widths, got {shape} and {width}")
+        if check_count(cond, "cond", 2) % 2: raise ValueError(f"cond: expected an even number, got {cond}")
         K, N, classes = check_count(K, "K"), check_count(N, "N", K), check_count(classes, "classes")
         (H, W), (a, b, c) = (check_count(n, "shape") for n in shape), (check_count(n, "width") for n in width)
         self.K, self.N, self.shape, self.classes = K, N, (H, W), classes
         table = (classes + 1, H, W, K)
         if frequencies is None: frequencies = torch.full(table, -math.log(K))
-        if frequencies.shape != table: raise ValueError(f"frequencies: expected shape {table}, got {tuple(frequencies.shape)}")
-        p = check_probs(check_finite(frequencies, "frequencies").detach().float().exp(), "exp(frequencies)")
+        if check_finite(frequencies, "frequencies").shape != table: raise ValueError(f"frequencies: expected shape {table}, got {tuple(frequencies.shape)}")
+        p = check_probs(frequencies.detach().float().exp(), "exp(frequencies)")
         self.register_buffer("prior", p[..., 1:].clone())                     # an input; level 0 is one minus the others
         self.bias_map = nn.Parameter(frequencies.detach().float().clone())    # the logits to start with
         self.y_emb = nn.Embedding(classes + 1, cond)
-        self.t_emb = nn.Sequential(nn.Linear(check_count(cond, "cond", 2), cond), nn.SiLU(), nn.Linear(cond, cond)) if time else None
+        self.t_emb = nn.Sequential(nn.Linear(cond, cond), nn.SiLU(), nn.Linear(cond, cond)) if time else None
         h, w = -(-H // 4), -(-W // 4)                                         # quarter size, rounded up
         self.pad = (0, 0, 0, 4 * w - W, 0, 4 * h - H)
         self.stem, self.pre = nn.Conv2d(N + K - 1, a, 5, padding=2), ResBlock(a, cond, second=1)
@@ -170,15 +171,18 @@ class DigitNet(nn.Module):
         if self.t_emb is not None: e = e + self.t_emb(sinusoid(t, e.shape[-1]))
         e = F.silu(e)
         states = torch.eye(self.N, dtype=self.prior.dtype, device=x_t.device)[x_t]           # one-hot
-        z = self.pre(_conv(self.stem, F.pad(torch.cat([states, self.prior[y]], -1), self.pad)), e)
+        z, (H, W) = torch.cat([states, self.prior[y]], -1), self.shape
+        if any(self.pad): z = F.pad(z, self.pad)
+        z = self.pre(_conv(self.stem, z), e)
         h = self.enc(self.down1(fold(F.gelu(z))) + self.pos1, e)
         m = self.down2(fold(h)) + self.pos2
         for block in self.mid: m = block(m, e)
         h = self.dec(h + unfold(self.up2(m)), e)
-        z = self.fine(z + unfold(self.up1(h)), e)[:, :self.shape[0], :self.shape[1]]
+        z = self.fine(z + unfold(self.up1(h)), e)
+        if any(self.pad): z = z[:, :H, :W]
         return self.out(F.gelu(self.last(z, e))) + self.bias_map[y]
 
-# %% ../nbs/06_models.ipynb #5ca466cd
+# %% ../nbs/06_models.ipynb #a63d16b4
 def drop_labels(y: Tensor,           # (B,) int64 classes in 0..classes
                 p: float,            # the probability of forgetting each, in [0, 1]
                 classes: int = 10,   # the null class is this number
@@ -189,7 +193,7 @@ def drop_labels(y: Tensor,           # (B,) int64 classes in 0..classes
     if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p <= 1: raise ValueError(f"p: expected a probability in [0, 1], got {p!r}")
     return torch.where((uniforms(y.shape, generator, y.device) < p).to(y.device), classes, y)
 
-# %% ../nbs/06_models.ipynb #f9872197
+# %% ../nbs/06_models.ipynb #e0b030e8
 def count_parameters(model: nn.Module) -> int:
     "How many numbers training may change."
     return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -60,7 +60,7 @@ class TrainConfig:
     lr: float = 2e-3            # the largest learning rate
     warmup: float = .05         # share of the steps in which the rate rises
     final_lr_frac: float = 0.   # where the rate ends, as a share of `lr`
-    clip: float = 1.            # longest gradient (norm over all parameters); math.inf does not clip
+    clip: float = 100.          # longest gradient (norm over all parameters); math.inf does not clip
     ema: float = .999           # decay of the averaged weights; 0 does not average
     weight_decay: float = .01   # of matrices only
     accumulate: int = 1         # pieces that a batch is cut into to save memory
@@ -97,7 +97,7 @@ class TrainConfig:
 
 # %% ../nbs/07_training.ipynb #3e33f089
 class EMA:
-    "A running mean of a model's weights and buffers. Raises ValueError for a decay outside [0, 1) and for another model's weights."
+    "A running mean of a model's weights and buffers (Polyak and Juditsky 1992). ValueError for a decay outside [0, 1) or another model's weights."
     def __init__(self, model: nn.Module, # whose weights to average; the average starts as a copy
                  decay: float = .999):   # the longest memory, 1 / (1 - decay) updates; 0 copies
         if isinstance(decay, bool) or not isinstance(decay, numbers.Real): raise TypeError(f"decay: expected a number in [0, 1), got {decay!r}")
@@ -139,12 +139,12 @@ class EMA:
             raise ValueError(f"model: expected the model that is averaged, with {len(self.shadow)} tensors, got other names or shapes")
         return state.items()
 
-# %% ../nbs/07_training.ipynb #18bebc48
+# %% ../nbs/07_training.ipynb #27e8693a
 @torch.no_grad()
 def clip_gradients(model: nn.Module,    # with gradients
-                   clip: float = 1.     # longest gradient allowed; math.inf only measures
+                   clip: float = 100.   # longest gradient allowed; math.inf only measures
                    ) -> float:          # the norm before clipping
-    "Scale all gradients so that together they are at most `clip` long. FloatingPointError names a gradient that is not finite."
+    "Scale all gradients so that together they are at most `clip` long (Pascanu et al. 2013, Algorithm 1). FloatingPointError names a gradient that is not finite."
     if isinstance(clip, bool) or not isinstance(clip, numbers.Real): raise TypeError(f"clip: expected a number above 0, got {clip!r}")
     if not clip > 0: raise ValueError(f"clip: expected a number above 0, got {clip}")
     grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
@@ -161,7 +161,7 @@ def default_optimizers(model: nn.Module,    # its parameters that require gradie
                        config: TrainConfig, # `lr` and `weight_decay`
                        betas: tuple = (.9, .99) # of Adam
                        ) -> list[Optimizer]: # one AdamW
-    "AdamW with weight decay on matrices (two axes and more) and none on vectors."
+    "AdamW (Loshchilov and Hutter 2019) with weight decay on matrices (two axes and more) and none on vectors."
     wanted = [p for p in model.parameters() if p.requires_grad]
     if not wanted: raise ValueError("model: expected parameters that require gradients, got none")
     groups = [{"params": [p for p in wanted if p.ndim >= 2], "weight_decay": config.weight_decay},
@@ -351,7 +351,7 @@ def _read_loss(out, rows):
     if not loss.requires_grad: raise ValueError("loss_fn: expected a loss that depends on the model's parameters, got one without a gradient")
     return loss, t
 
-def _seed_dropout(seed, device): # torch.manual_seed would queue a call for each absent GPU at every step
+def _seed_torch(seed, device): # torch.manual_seed queues a call for each absent GPU, every time
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda": torch.cuda.manual_seed(seed)
 
@@ -361,7 +361,7 @@ def _one_step(accelerator, net, model, loss_fn, noised, indices, config, step, o
     rows, losses, times = config.batch_size // (world * pieces), [], []
     for place in range(rank * pieces, (rank + 1) * pieces):
         part = [x[place * rows:(place + 1) * rows].to(accelerator.device) for x in noised]
-        _seed_dropout(step_generator(config.seed, step, f"model/{place}").initial_seed(), accelerator.device)
+        _seed_torch(step_generator(config.seed, step, f"model/{place}").initial_seed(), accelerator.device)
         last = place == (rank + 1) * pieces - 1
         with nullcontext() if last else accelerator.no_sync(net):
             loss, t = _read_loss(loss_fn(net, *part), rows)
@@ -397,22 +397,13 @@ def _bar(config, result, show):
     return tqdm(total=config.steps, initial=result.step, disable=not show, file=_OneLine() if notebook else None, mininterval=.25, ascii=False,
                 bar_format="{n_fmt}/{total_fmt} steps |{bar:12}| {elapsed}<{remaining}, {rate_fmt}{postfix}", unit=" steps", dynamic_ncols=False, ncols=110)
 
-# %% ../nbs/07_training.ipynb #ba407d7f
-def _check_parts(model, loss_fn, data, noise, optimizers, validate, config):
-    if not isinstance(model, nn.Module): raise TypeError(f"model: expected an nn.Module, got {type(model).__name__}")
-    if not isinstance(config, TrainConfig): raise TypeError(f"config: expected a TrainConfig, got {type(config).__name__}")
-    for f, name in ((loss_fn, "loss_fn"), (noise, "noise"), (validate, "validate")):
-        if not callable(f) and not (f is None and name != "loss_fn"): raise TypeError(f"{name}: expected a function, got {type(f).__name__}")
-    data = (data,) if isinstance(data, Tensor) else tuple(data)
-    if not data or not all(isinstance(x, Tensor) and x.ndim for x in data): raise TypeError("data: expected a tensor or a tuple of tensors, one row per item")
-    if len({len(x) for x in data}) > 1 or not len(data[0]): raise ValueError(f"data: expected tensors with equally many rows, at least one, got {[len(x) for x in data]}")
-    return data
-
-def _check_noised(noised, rows):
-    noised = (noised,) if isinstance(noised, Tensor) else tuple(noised)
-    if not noised or not all(isinstance(x, Tensor) and x.ndim and len(x) == rows for x in noised):
-        raise ValueError(f"noise: expected tensors with {rows} rows, got {[tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__ for x in noised]}")
-    return noised
+def _rows(x, name, rows=None):
+    "A tuple of tensors with equally many rows."
+    x = tuple(x) if isinstance(x, (tuple, list)) else (x,)
+    got = [tuple(v.shape) if isinstance(v, Tensor) else type(v).__name__ for v in x]
+    if not x or not all(isinstance(v, Tensor) and v.ndim and 0 < len(v) == (rows or len(x[0])) for v in x):
+        raise ValueError(f"{name}: expected tensors with {rows or 'equally many'} rows, got {got}")
+    return x
 
 def _bind(optimizers, model, config):
     "A list of optimisers of this model's parameters, each with its largest rate on record."
@@ -444,7 +435,7 @@ def _resume(folder, *parts):
     return folder
 
 # %% ../nbs/07_training.ipynb #af1972a9
-def fit(model: nn.Module,          # trained in place; ends with its own weights, not the averaged ones
+def fit(model: nn.Module,          # trained in place, on the accelerator's device; ends with its own weights, not the averaged ones
         loss_fn: Callable,         # loss_fn(model, *noised) -> (B,) losses in nats, or {"loss": (B,), "t": (B,)}; draws nothing
         data: tuple[Tensor, ...] | Tensor, # tensors with one row per item
         config: TrainConfig,       # how
@@ -457,7 +448,11 @@ def fit(model: nn.Module,          # trained in place; ends with its own weights
         ) -> TrainResult:          # averaged weights and history
     """Train. On the CPU in float32, with equal threads and processes, the result is a function of the arguments, bit for bit, however often the run was stopped.
     Raises TypeError or ValueError for arguments it cannot serve, FloatingPointError (step and culprit named) when a number is not finite."""
-    data = _check_parts(model, loss_fn, data, noise, optimizers, validate, config)
+    if not isinstance(model, nn.Module): raise TypeError(f"model: expected an nn.Module, got {type(model).__name__}")
+    if not isinstance(config, TrainConfig): raise TypeError(f"config: expected a TrainConfig, got {type(config).__name__}")
+    for f, name, needed in ((loss_fn, "loss_fn", True), (noise, "noise", False), (validate, "validate", False)):
+        if not callable(f) and (needed or f is not None): raise TypeError(f"{name}: expected a function, got {type(f).__name__}")
+    data = _rows(data, "data")
     accelerator = _start_accelerator(config, accelerator)
     main, world = accelerator.is_main_process, accelerator.num_processes
     if config.batch_size % (world * config.accumulate):
@@ -475,7 +470,8 @@ def fit(model: nn.Module,          # trained in place; ends with its own weights
             for step in range(result.step, config.steps):
                 indices = batch_indices(len(data[0]), config.batch_size, config.seed, step)
                 items = [x[indices] for x in data]
-                noised = _check_noised(items if noise is None else noise(*items, step_generator(config.seed, step)), config.batch_size)
+                _seed_torch(step_generator(config.seed, step, "stray").initial_seed(), accelerator.device)
+                noised = _rows(items if noise is None else noise(*items, step_generator(config.seed, step)), "noise", config.batch_size)
                 try:
                     losses, times, norm = _one_step(accelerator, net, model, loss_fn, noised, indices, config, step, optimizers)
                     save = folder is not None and ((step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps)
@@ -526,19 +522,17 @@ def plot_training(result: TrainResult, # a finished or interrupted run
     "Three pictures: loss and validation by step; norm of the gradient and learning rate; loss by noise level of the latest items."
     import matplotlib.pyplot as plt
     fig, (a, b, c) = plt.subplots(3, 1, figsize=(6, 7.2), dpi=100)
-    steps, loss = range(1, len(result.loss) + 1), torch.tensor(result.loss) * scale
-    w = max(1, len(loss) // 50)
+    steps, loss, w = range(1, len(result.loss) + 1), torch.tensor(result.loss) * scale, max(1, len(result.loss) // 50)
     a.plot(steps, loss, color="#56B4E9", lw=.6, label="each step")
     a.plot(range(w, len(loss) + 1), loss.unfold(0, w, 1).mean(1), color="#0072B2", lw=2, label=f"mean of {w}")
     if result.validation: a.plot(*zip(*result.validation), "o--", color="#D55E00", ms=4, label="validation (its own unit)")
-    a.set(ylabel=f"loss, {unit}", xlabel="step"); a.legend(frameon=False, fontsize=9)
     b.semilogy(steps, result.grad_norm, color="#009E73", lw=.6, label="norm of the gradient")
     b.semilogy(steps, result.lr, color="0.3", lw=1.5, label="learning rate")
-    b.set(xlabel="step"); b.legend(frameon=False, fontsize=9)
+    for ax in (a, b): ax.set(xlabel="step"); ax.legend(frameon=False, fontsize=9)
     if len(result.t):
-        middle, mean, error = loss_by_level(result.t, result.item_loss, bins)
-        c.errorbar(middle, mean * scale, 2 * error * scale, color="#0072B2", fmt="o-", capsize=3)
-    c.set(xlabel="t (0 is data, 1 is noise)", ylabel=f"loss, {unit}", title="loss by noise level, with two standard errors")
+        middle, mean, error = loss_by_level(result.t, result.item_loss * scale, bins)
+        c.errorbar(middle, mean, 2 * error, color="#0072B2", fmt="o-", capsize=3)
+    a.set(ylabel=f"loss, {unit}"); c.set(xlabel="t (0 is data, 1 is noise)", ylabel=f"loss, {unit}", title="loss by noise level, with two standard errors")
     fig.tight_layout()
     return fig
 
