@@ -9,6 +9,7 @@ __all__ = ['Bits', 'bits_per_dim', 'loss_by_noise', 'DigitClassifier', 'train_cl
 # %% ../nbs/09_evaluation.ipynb #2fb4d890
 import math
 from dataclasses import dataclass
+from typing import Callable
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -35,8 +36,12 @@ class Bits:
         return (f"{self.total:.4f} bits/dim (diffusion {self.diffusion:.4f} + prior {self.prior:.4f} + reconstruction {self.reconstruction:.4f}), "
                 f"standard error {self.stderr:.4f} (with the choice of data {self.stderr_data:.4f}), T = {self.T}, {self.items} items x {self.passes} passes")
 
+def _check_labels(x, y):
+    if not isinstance(y, Tensor) or y.shape != (len(x),): raise ValueError(f"y: expected {len(x)} labels, got {tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__}")
+    if not len(x): raise ValueError("x: expected at least one item, got none")
+
 @torch.no_grad()
-def bits_per_dim(model,                # model(x_t, t, y) -> logits (batch, *shape, K)
+def bits_per_dim(model: Callable,      # model(x_t, t, y) -> logits (batch, *shape, K)
                  kernel: Kernel,       # the noise
                  x_0: Tensor,          # (items, *shape) clean states
                  T: int,               # steps of the chain
@@ -48,7 +53,7 @@ def bits_per_dim(model,                # model(x_t, t, y) -> logits (batch, *sha
                  ) -> Bits:
     "The T-step bound on -log2 p(x_0) per dimension: an unbiased estimate with parts and standard errors."
     n = check_count(len(x_0), "x_0: number of items", 2); check_count(passes, "passes", 2); check_count(batch_size, "batch_size")
-    if y is not None and len(y) != n: raise ValueError(f"y: expected {n} labels, got {len(y)}")
+    if y is not None: _check_labels(x_0, y)
     parts = torch.zeros(3, passes, n, dtype=torch.float64)
     for r in range(passes):
         steps = stratified_steps(n, T, generator)
@@ -61,7 +66,7 @@ def bits_per_dim(model,                # model(x_t, t, y) -> logits (batch, *sha
 
 # %% ../nbs/09_evaluation.ipynb #c58374a3
 @torch.no_grad()
-def loss_by_noise(model,               # model(x_t, t, y) -> logits
+def loss_by_noise(model: Callable,     # model(x_t, t, y) -> logits
                   kernel: Kernel,      # the noise
                   x_0: Tensor,         # (items, *shape) clean states
                   T: int,              # steps of the chain
@@ -70,30 +75,33 @@ def loss_by_noise(model,               # model(x_t, t, y) -> logits
                   passes: int = 4,     # passes over the data
                   batch_size: int = 250, # items a network call
                   reverse: str = "mixture", # form of the reverse step
-                  generator: torch.Generator | None = None
+                  generator: torch.Generator | None = None # where noise and steps come from
                   ) -> tuple[Tensor, Tensor]: # band centres (bands,), bits/dim that each band adds (bands,)
     "The diffusion part of the bound, band of t by band of t; the bands sum to the whole."
-    n, T = len(x_0), check_count(T, "T")
+    n, T = len(x_0), check_count(T, "T"); check_count(passes, "passes"); check_count(batch_size, "batch_size")
+    _check_labels(x_0, torch.zeros(n) if y is None else y)
     if check_count(bands, "bands") > T: raise ValueError(f"bands: expected at most T = {T}, got {bands}")
     bits = torch.zeros(bands, dtype=torch.float64)
-    for _ in range(check_count(passes, "passes")):
+    for _ in range(passes):
         steps = stratified_steps(n, T, generator)
         for at in torch.arange(n).split(batch_size):
             b = bound(model, kernel, x_0[at], T, y=None if y is None else y[at], generator=generator, steps=steps[at], reverse=reverse)
             bits.index_add_(0, (steps[at] - 1) * bands // T, nats_to_bits(b.diffusion.double().cpu(), x_0[0].numel()))
     return (torch.arange(bands) + .5) / bands, bits / (n * passes)
 
-# %% ../nbs/09_evaluation.ipynb #035a6e9b
+# %% ../nbs/09_evaluation.ipynb #c308a664
 class DigitClassifier(nn.Module):
     "A small convolutional classifier of grey-level digits: states (batch, 28, 28) -> logits (batch, classes)."
     def __init__(self, levels: int,     # grey levels
-                 classes: int = 10, width: int = 48):
+                 classes: int = 10,     # logits
+                 width: int = 48):      # channels
         super().__init__()
         self.levels = check_count(levels, "levels", 2)
         conv = lambda i, o: nn.Sequential(nn.Conv2d(i, o, 3, padding=1), nn.BatchNorm2d(o), nn.ReLU(), nn.MaxPool2d(2))
         self.body = nn.Sequential(nn.PixelUnshuffle(2), conv(4, width), conv(width, 2 * width))
         self.head = nn.Linear(2 * width * 9, classes)
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor # (batch, 28, 28) states
+                ) -> Tensor:    # (batch, classes) logits
         check_states(x, self.levels, "x")
         h = self.body(x[:, None].float() / (self.levels - 1) * 2 - 1)
         return self.head(F.dropout(h.flatten(1), .3, self.training))
@@ -101,16 +109,18 @@ class DigitClassifier(nn.Module):
 def train_classifier(x: Tensor,        # (items, 28, 28) training states
                      y: Tensor,        # (items,) labels
                      levels: int,      # grey levels
-                     steps: int = 350, # of 100 images, shifted by up to two pixels
-                     seed: int = 1) -> DigitClassifier:
+                     steps: int = 450, # of 100 images, shifted by up to two pixels
+                     seed: int = 1     # of its start, the order of the images and the shifts
+                     ) -> DigitClassifier: # in evaluation mode, on x's device
     "Train the independent judge; about ten seconds on two cores."
-    torch.manual_seed(check_count(seed, "seed", 0)); net = DigitClassifier(levels)
+    with torch.random.fork_rng():
+        torch.manual_seed(check_count(seed, "seed", 0)); net = DigitClassifier(levels)
     def shift(images, labels, generator):
         by = torch.randint(-2, 3, (2,), generator=generator).tolist()
         return images.roll(by, (1, 2)), labels
     def loss(model, images, labels): return F.cross_entropy(model(images), labels, reduction="none", label_smoothing=.05)
     fit(net.train(), loss, (x, y), TrainConfig(steps=steps, batch_size=100, lr=4e-3, seed=seed), noise=shift, progress=False)
-    return net.eval()
+    return net.eval().to(x.device)
 
 # %% ../nbs/09_evaluation.ipynb #c7b98edc
 def interval(successes: int, # how many
@@ -123,12 +133,14 @@ def interval(successes: int, # how many
     return max(0., (mid - half) / (1 + z * z / n)), min(1., (mid + half) / (1 + z * z / n))
 
 @torch.no_grad()
-def accuracy_by_class(judge: nn.Module, # states -> logits (batch, classes)
+def accuracy_by_class(judge: nn.Module, # states -> logits (batch, classes), in evaluation mode
                       x: Tensor,        # (items, *shape) samples
                       y: Tensor,        # (items,) the classes that were asked for
-                      batch_size: int = 500) -> tuple[float, Tensor]: # overall, by class (classes,)
-    "How often the judge sees the class that was asked for."
-    if len(x) != len(y): raise ValueError(f"y: expected {len(x)} labels, got {len(y)}")
+                      batch_size: int = 500 # items a call of the judge
+                      ) -> tuple[float, Tensor]: # overall, by class (largest label + 1,)
+    "How often the judge sees the class that was asked for; NaN for a class that was never asked for. Raises TypeError, ValueError."
+    _check_labels(x, y); check_count(batch_size, "batch_size")
+    if judge.training: raise ValueError("judge: expected a network in evaluation mode, call its eval() first")
     hit = torch.cat([judge(b).argmax(1) for b in x.split(batch_size)]) == y
     return hit.double().mean().item(), torch.stack([hit[y == c].double().mean() for c in range(int(y.max()) + 1)])
 
@@ -139,8 +151,8 @@ def diversity(x: Tensor,      # (items, *shape) states
               y: Tensor,      # (items,) classes
               levels: int     # grey levels
               ) -> float:
-    "Mean Euclidean distance between two different items of the same class, classes weighing alike."
-    if len(x) != len(y): raise ValueError(f"y: expected {len(x)} labels, got {len(y)}")
+    "Mean Euclidean distance (grey values in [0, 1]) between two different items of the same class, classes weighing alike. Raises ValueError."
+    _check_labels(x, y)
     sizes = torch.bincount(y)
     if bool((sizes == 1).any()): raise ValueError(f"y: expected at least two items in each class, got one in class {int((sizes == 1).nonzero()[0])}")
     g = _grey(x, levels)
@@ -150,6 +162,7 @@ def nearest(x: Tensor,        # (items, *shape) states
             train: Tensor,    # (many, *shape) training states
             levels: int       # grey levels
             ) -> tuple[Tensor, Tensor]: # distance (items,), index (items,)
-    "The nearest training image of each item, in Euclidean distance."
+    "The nearest training image of each item, in Euclidean distance (grey values in [0, 1]). Raises ValueError."
+    if not len(train) or train.shape[1:] != x.shape[1:]: raise ValueError(f"train: expected images of shape {tuple(x.shape[1:])}, got {tuple(train.shape)}")
     d = torch.cdist(_grey(x, levels), _grey(train, levels))
     return d.min(1)

@@ -8,6 +8,7 @@ __all__ = ['temper', 'top_p', 'guide', 'Denoise', 'time_grid', 'reverse_rows', '
 # %% ../nbs/08_sampling.ipynb #6c6f9095
 import math, time
 from dataclasses import dataclass, field
+from typing import Callable
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -18,18 +19,22 @@ from .posterior import *
 from .losses import check_logits, check_reverse
 
 # %% ../nbs/08_sampling.ipynb #9c20e762
+def _check_number(v, name, expected, good):
+    if isinstance(v, bool) or not isinstance(v, (int, float)): raise TypeError(f"{name}: expected {expected}, got {type(v).__name__} {v!r}")
+    if not good(v): raise ValueError(f"{name}: expected {expected}, got {v}")
+
 def temper(logits: Tensor,             # (..., K)
-           temperature: float = 1.     # above 0; 1 changes nothing
+           temperature: float = 1.     # at least 0.001; 1 changes nothing
            ) -> Tensor:                # (..., K)
-    "Logits divided by the temperature: probabilities go like p^(1/temperature)."
-    if not temperature > 0 or math.isinf(temperature): raise ValueError(f"temperature: expected a finite number above 0, got {temperature}")
+    "Logits divided by the temperature: probabilities go like p^(1/temperature). Raises TypeError, ValueError."
+    _check_number(temperature, "temperature", "a finite number of at least 0.001", lambda v: 1e-3 <= v < math.inf)
     return logits / temperature
 
 def top_p(logits: Tensor,              # (..., K)
           p: float = 1.                # in (0, 1]; 1 changes nothing
           ) -> Tensor:                 # (..., K), -inf outside the nucleus
-    "Keep the smallest set of symbols whose probability reaches `p` (Holtzman et al. 2020); the rest become impossible."
-    if not 0 < p <= 1: raise ValueError(f"p: expected a number in (0, 1], got {p}")
+    "Keep the smallest set of symbols whose probability reaches `p` (Holtzman et al. 2020); the rest become impossible. Raises TypeError, ValueError."
+    _check_number(p, "p", "a number in (0, 1]", lambda v: 0 < v <= 1)
     if p == 1: return logits
     q, order = logits.double().softmax(-1).sort(-1, descending=True)
     late = q.cumsum(-1) - q >= p                                 # enough mass lies before this one
@@ -40,8 +45,9 @@ def guide(with_label: Tensor,          # logits (..., K) given the label
           without: Tensor,             # logits (..., K) given no label
           weight: float                # 0: no label, 1: the label, above 1: more than the label
           ) -> Tensor:                 # (..., K) logits, float64
-    "Classifier-free guidance for categorical predictions (Ho & Salimans 2022; Schiff et al. 2024). Impossible given the label stays impossible."
-    if not weight >= 0 or math.isinf(weight): raise ValueError(f"weight: expected a finite number of at least 0, got {weight}")
+    """Classifier-free guidance for categorical predictions (Ho & Salimans 2022; Schiff et al. 2024).
+    For a weight above 0, what is impossible given the label stays impossible. Raises TypeError, ValueError."""
+    _check_number(weight, "weight", "a finite number of at least 0", lambda v: 0 <= v < math.inf)
     if with_label.shape != without.shape: raise ValueError(f"without: expected the shape of with_label, {tuple(with_label.shape)}, got {tuple(without.shape)}")
     a, b = with_label.double().log_softmax(-1), without.double().log_softmax(-1)
     if weight == 0: return b
@@ -52,26 +58,35 @@ def guide(with_label: Tensor,          # logits (..., K) given the label
 # %% ../nbs/08_sampling.ipynb #e1290b88
 @dataclass
 class Denoise:
-    "A network with everything that bends its answer: calls of the object give probabilities of x_0 and count the network's calls."
-    model: object              # model(x_t, t, y) -> logits (batch, *shape, K)
+    """A network with everything that bends its answer. Calling it gives probabilities of x_0 and counts the network's calls.
+    Raises TypeError, ValueError, also for guidance without labels."""
+    model: Callable            # model(x_t, t, y) -> logits (batch, *shape, K)
     K: int                     # clean symbols
     y: Tensor | None = None    # labels (batch,), None for no label
-    guidance: float = 1.       # weight of `guide`; 1 asks the network once
+    guidance: float = 1.       # weight of `guide`; 0 and 1 ask the network once
     temperature: float = 1.    # see `temper`
     p: float = 1.              # see `top_p`
     calls: int = 0             # network calls so far
 
-    def ask(self, x_t, t, y):
+    def __post_init__(self):
+        nothing = torch.zeros(1)
+        temper(nothing, self.temperature); top_p(nothing, self.p); guide(nothing, nothing, self.guidance)
+        if self.guidance != 1 and self.y is None: raise ValueError(f"guidance: expected 1 where no labels are given, got {self.guidance}")
+
+    def ask(self, x_t: Tensor, t: Tensor, y: Tensor | None) -> Tensor: # (batch, *shape, K) float64 where the device has it
+        "One network call."
         self.calls += 1
-        return check_logits(self.model(x_t, t, y), x_t, self.K, f" at t = {t[0].item():.4g}, network call {self.calls}")
+        logits = check_logits(self.model(x_t, t, y), x_t, self.K, f" at t = {t[0].item():.4g}, network call {self.calls}")
+        return logits.double() if has_float64(logits.device) else logits.float()
 
     @torch.no_grad()
     def __call__(self, x_t: Tensor, t: float) -> Tensor:
-        "p(x_0 | x_t) as the sampler uses it, (batch, *shape, K) float64."
-        times = torch.full((len(x_t),), float(t), dtype=torch.float64, device=x_t.device)
-        if self.y is None or self.guidance == 1: logits = self.ask(x_t, times, self.y)
+        "p(x_0 | x_t) as the sampler uses it, (batch, *shape, K)."
+        times = torch.full((len(x_t),), float(t), dtype=torch.float64, device=x_t.device if has_float64(x_t.device) else "cpu")
+        if self.guidance == 1: logits = self.ask(x_t, times, self.y)
+        elif self.guidance == 0: logits = self.ask(x_t, times, None)
         else: logits = guide(self.ask(x_t, times, self.y), self.ask(x_t, times, None), self.guidance)
-        return top_p(temper(logits.double(), self.temperature), self.p).softmax(-1)
+        return top_p(temper(logits, self.temperature), self.p).softmax(-1)
 
 # %% ../nbs/08_sampling.ipynb #ac938c52
 def time_grid(times: int | Tensor, # T for the grid i/T, or increasing times from 0 to 1
@@ -93,7 +108,10 @@ def reverse_rows(kernel: Kernel,   # the noise that was
     "Rows of the reverse step p(x_s | x_t), float64."
     check_reverse(reverse)
     if s is not None: return getattr(kernel, f"reverse_{reverse}")(p_0, x_t, s, t)
-    return full_from_loo(kernel, p_0, x_t, t) if reverse == "eq4" else p_0
+    if reverse == "eq4": return full_from_loo(kernel, p_0, x_t, t)
+    reach = (kernel.evidence(x_t, t) > 0).to(p_0)              # Bayes: what cannot have led to x_t is ruled out
+    if isinstance(kernel, Absorbing): p_0 = torch.where((x_t == kernel.mask)[..., None], p_0, 1.)
+    return p_0 * reach / (p_0 * reach).sum(-1, keepdim=True)
 
 def steps_down(kernel: Kernel, grid: Tensor) -> list:
     "The sampler's pairs (t, s) from 1 down to 0, and (0, None) if time 0 still carries noise."
@@ -111,7 +129,7 @@ class Sample:
 
     def __repr__(self): return f"Sample(x={tuple(self.x.shape)}, calls={self.calls}, seconds={self.seconds:.2f}, path={len(self.path)} states)"
 
-def ancestral(model,                # model(x_t, t, y) -> logits (batch, *shape, K)
+def ancestral(model: Callable,      # model(x_t, t, y) -> logits (batch, *shape, K)
               kernel: Kernel,       # the noise that the model was trained on
               shape: tuple,         # (batch, *shape) of the states
               times: int | Tensor,  # number of steps, or a grid from 0 to 1
@@ -121,15 +139,17 @@ def ancestral(model,                # model(x_t, t, y) -> logits (batch, *shape,
               p: float = 1.,        # see `top_p`
               reverse: str = "mixture", # see `reverse_rows`
               generator: torch.Generator | None = None, # where the draws come from
-              device="cpu",         # where the model lives
+              device: str | torch.device = "cpu", # where the model lives
               keep_path: bool = False, # keep every state on the way
               progress: bool = False   # show a progress bar
               ) -> Sample:
     "Ancestral sampling: from pi at time 1 down the grid, every step a draw from `reverse_rows`."
     shape = tuple(check_count(n, "shape") for n in shape)
     if len(shape) < 2: raise ValueError(f"shape: expected (batch, *shape), got {shape}")
-    if y is not None and (y.dtype != torch.int64 or y.shape != shape[:1]):
-        raise ValueError(f"y: expected int64 labels of shape {shape[:1]}, got {y.dtype} of shape {tuple(y.shape)}")
+    if y is not None:
+        if not isinstance(y, Tensor): raise TypeError(f"y: expected a tensor of labels, got {type(y).__name__}")
+        if y.dtype != torch.int64 or y.shape != shape[:1]: raise ValueError(f"y: expected int64 labels of shape {shape[:1]}, got {y.dtype} of shape {tuple(y.shape)}")
+        y = y.to(device)
     ask = Denoise(model, kernel.K, y, guidance, temperature, p)
     start = time.perf_counter()
     x = kernel.draw_pi(shape, generator, device)
@@ -141,7 +161,8 @@ def ancestral(model,                # model(x_t, t, y) -> logits (batch, *shape,
 
 # %% ../nbs/08_sampling.ipynb #9d7aa456
 @torch.no_grad()
-def sampler_law(model, kernel: Kernel,
+def sampler_law(model: Callable,     # model(x_t, t, y) -> logits
+                kernel: Kernel,      # the noise
                 L: int,              # sequence length; N**L laws are propagated
                 times: int | Tensor, # number of steps, or a grid from 0 to 1
                 y: int | None = None, # a label
@@ -150,11 +171,12 @@ def sampler_law(model, kernel: Kernel,
                 ) -> Tensor:         # (K**L,) float64, in the order of `all_states`
     "The exact law of `ancestral`, propagated over all sequences."
     states = all_states(kernel.N, L)
-    ask = Denoise(model, kernel.K, **options)
+    labels = lambda n: None if y is None else torch.full((n,), check_count(y, "y", 0))
+    ask = Denoise(model, kernel.K, labels(len(states)), **options)
     law = kernel.pi[states].prod(-1)
     for t, s in steps_down(kernel, time_grid(times)):
         now = states[law > 0]                                 # what cannot happen is not asked about
-        ask.y = None if y is None else torch.full((len(now),), y)
+        ask.y = labels(len(now))
         rows = torch.full((*states.shape, kernel.N), 1 / kernel.N, dtype=torch.float64)
         step = reverse_rows(kernel, ask(now, t), now, s, t, reverse)
         rows[law > 0] = torch.nn.functional.pad(step, (0, kernel.N - step.shape[-1]))

@@ -521,7 +521,7 @@ def plot_training(result: TrainResult, # a finished or interrupted run
                   ):                   # the matplotlib figure
     "Three pictures: loss and validation by step; norm of the gradient and learning rate; loss by noise level of the latest items."
     import matplotlib.pyplot as plt
-    fig, (a, b, c) = plt.subplots(3, 1, figsize=(6, 7.2), dpi=100)
+    fig, (a, b, c) = plt.subplots(3, 1, figsize=(6, 7.2), dpi=100, layout="constrained")
     steps, loss, w = range(1, len(result.loss) + 1), torch.tensor(result.loss) * scale, max(1, len(result.loss) // 50)
     a.plot(steps, loss, color="#56B4E9", lw=.6, label="each step")
     a.plot(range(w, len(loss) + 1), loss.unfold(0, w, 1).mean(1), color="#0072B2", lw=2, label=f"mean of {w}")
@@ -533,7 +533,6 @@ def plot_training(result: TrainResult, # a finished or interrupted run
         middle, mean, error = loss_by_level(result.t, result.item_loss * scale, bins)
         c.errorbar(middle, mean, 2 * error, color="#0072B2", fmt="o-", capsize=3)
     a.set(ylabel=f"loss, {unit}"); c.set(xlabel="t (0 is data, 1 is noise)", ylabel=f"loss, {unit}", title="loss by noise level, with two standard errors")
-    fig.tight_layout()
     return fig
 
 # %% ../nbs/07_training.ipynb #b7236705
