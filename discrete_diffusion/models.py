@@ -180,7 +180,8 @@ class DigitNet(nn.Module):
         h = self.dec(h + unfold(self.up2(m)), e)
         z = self.fine(z + unfold(self.up1(h)), e)
         if any(self.pad): z = z[:, :H, :W]
-        return self.out(F.gelu(self.last(z, e))) + self.bias_map[y]
+        bias = F.embedding(y, self.bias_map.flatten(1)).unflatten(1, self.bias_map.shape[1:])  # indexing would sum its gradient in any order
+        return self.out(F.gelu(self.last(z, e))) + bias
 
 # %% ../nbs/06_models.ipynb #a63d16b4
 def drop_labels(y: Tensor,           # (B,) int64 classes in 0..classes
