@@ -37,7 +37,8 @@ class Bits:
                 f"standard error {self.stderr:.4f} (with the choice of data {self.stderr_data:.4f}), T = {self.T}, {self.items} items x {self.passes} passes")
 
 def _check_labels(x, y):
-    if not isinstance(y, Tensor) or y.shape != (len(x),): raise ValueError(f"y: expected {len(x)} labels, got {tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__}")
+    if not isinstance(y, Tensor) or y.dtype != torch.int64: raise TypeError(f"y: expected a tensor of int64 labels, got {getattr(y, 'dtype', type(y).__name__)}")
+    if y.shape != (len(x),): raise ValueError(f"y: expected {len(x)} labels, got {tuple(y.shape)}")
     if not len(x): raise ValueError("x: expected at least one item, got none")
 
 @torch.no_grad()
@@ -79,7 +80,7 @@ def loss_by_noise(model: Callable,     # model(x_t, t, y) -> logits
                   ) -> tuple[Tensor, Tensor]: # band centres (bands,), bits/dim that each band adds (bands,)
     "The diffusion part of the bound, band of t by band of t; the bands sum to the whole."
     n, T = len(x_0), check_count(T, "T"); check_count(passes, "passes"); check_count(batch_size, "batch_size")
-    _check_labels(x_0, torch.zeros(n) if y is None else y)
+    _check_labels(x_0, torch.zeros(n, dtype=torch.int64) if y is None else y)
     if check_count(bands, "bands") > T: raise ValueError(f"bands: expected at most T = {T}, got {bands}")
     bits = torch.zeros(bands, dtype=torch.float64)
     for _ in range(passes):
@@ -141,7 +142,8 @@ def accuracy_by_class(judge: nn.Module, # states -> logits (batch, classes), in 
     "How often the judge sees the class that was asked for; NaN for a class that was never asked for. Raises TypeError, ValueError."
     _check_labels(x, y); check_count(batch_size, "batch_size")
     if judge.training: raise ValueError("judge: expected a network in evaluation mode, call its eval() first")
-    hit = torch.cat([judge(b).argmax(1) for b in x.split(batch_size)]) == y
+    logits = torch.cat([judge(b) for b in x.split(batch_size)])
+    hit = logits.argmax(1) == check_states(y, logits.shape[-1], "y")
     return hit.double().mean().item(), torch.stack([hit[y == c].double().mean() for c in range(int(y.max()) + 1)])
 
 # %% ../nbs/09_evaluation.ipynb #a8cddfcd

@@ -41,6 +41,7 @@ class Schedule:
     def ratio(self, s, t) -> Tensor:
         "alpha(t) / alpha(s): no redraw between s and t. Where alpha(s) = 0 nothing is left to keep: 0."
         a_s, a_t = self(s), self(t)
+        if bool((check_times(s, "s") > check_times(t)).any()): raise ValueError(f"s: expected s <= t, got s = {s} and t = {t}"[:200])
         return torch.where(a_s > 0, a_t / torch.where(a_s > 0, a_s, 1.), 0.).clamp_max(1)
 
     def __repr__(self): return f"Schedule({self.name})"

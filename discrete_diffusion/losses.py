@@ -183,6 +183,7 @@ def _check_T(kernel, T):
 def _one_step(model, kernel, x_0, T, y, generator, steps, reverse):
     "Draw a step and x_t for each item and ask the model: the step's KL (batch, *shape), and the logits."
     _check_T(kernel, T); check_reverse(reverse); kernel.check(x_0, kernel.K, "x_0", 0.)
+    if y is not None and len(y) != len(x_0): raise ValueError(f"y: expected {len(x_0)} labels, got {len(y)}")
     i = stratified_steps(len(x_0), T, generator) if steps is None else check_states(steps, T + 1, "steps")
     if i.shape != x_0.shape[:1] or bool((i < 1).any()): raise ValueError(f"steps: expected shape ({len(x_0)},) with values in 1..{T}, got {i.tolist()}"[:200])
     i = _wide(i.to(x_0.device)); s, t = (i - 1) / T, i / T

@@ -56,6 +56,7 @@ class ResBlock(nn.Module):
                  cond: int,           # length of the condition
                  second: int = 3):    # side of the second kernel, odd
         super().__init__()
+        if not check_count(second, "second") % 2: raise ValueError(f"second: expected an odd side, got {second}")
         self.film, self.c1 = Film(channels, cond), nn.Conv2d(channels, channels, 3, padding=1)
         self.c2 = zeroed(nn.Conv2d(channels, channels, second, padding=second // 2))
     def forward(self, x: Tensor, # (B, H, W, C)
@@ -69,7 +70,7 @@ class Attention(nn.Module):
     def __init__(self, channels: int, # of the image; at most 32, or whole heads
                  cond: int):          # length of the condition
         super().__init__()
-        self.heads = max(1, channels // 32)
+        self.heads = max(1, check_count(channels, "channels") // 32)
         if channels % self.heads: raise ValueError(f"channels: expected a multiple of {self.heads} heads, got {channels}")
         self.film, self.qkv, self.o = Film(channels, cond), nn.Linear(channels, 3 * channels), zeroed(nn.Linear(channels, channels))
     def forward(self, x: Tensor, # (B, H, W, C)

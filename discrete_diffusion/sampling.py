@@ -69,6 +69,7 @@ class Denoise:
     calls: int = 0             # network calls so far
 
     def __post_init__(self):
+        if not callable(self.model): raise TypeError(f"model: expected a function (x_t, t, y) -> logits, got {type(self.model).__name__}")
         nothing = torch.zeros(1)
         temper(nothing, self.temperature); top_p(nothing, self.p); guide(nothing, nothing, self.guidance)
         if self.guidance != 1 and self.y is None: raise ValueError(f"guidance: expected 1 where no labels are given, got {self.guidance}")
@@ -109,13 +110,16 @@ def reverse_rows(kernel: Kernel,   # the noise that was
     check_reverse(reverse)
     if s is not None: return getattr(kernel, f"reverse_{reverse}")(p_0, x_t, s, t)
     if reverse == "eq4": return full_from_loo(kernel, p_0, x_t, t)
+    if check_probs(p_0, "p_0").shape != (*x_t.shape, kernel.K): raise ValueError(f"p_0: expected shape {(*x_t.shape, kernel.K)}, got {tuple(p_0.shape)}")
     reach = (kernel.evidence(x_t, t) > 0).to(p_0)              # Bayes: what cannot have led to x_t is ruled out
     if isinstance(kernel, Absorbing): p_0 = torch.where((x_t == kernel.mask)[..., None], p_0, 1.)
     return p_0 * reach / (p_0 * reach).sum(-1, keepdim=True)
 
 def steps_down(kernel: Kernel, grid: Tensor) -> list:
     "The sampler's pairs (t, s) from 1 down to 0, and (0, None) if time 0 still carries noise."
-    down = grid.flip(0).tolist()
+    if not isinstance(kernel, Kernel): raise TypeError(f"kernel: expected a Kernel, got {type(kernel).__name__}")
+    if kernel.T is not None: kernel.step(grid, "times")          # a kernel of matrices lives on its grid
+    down = time_grid(grid).flip(0).tolist()
     return list(zip(down, down[1:])) + ([(0., None)] if kernel.noisy_start else [])
 
 # %% ../nbs/08_sampling.ipynb #26dbf83c
@@ -144,7 +148,8 @@ def ancestral(model: Callable,      # model(x_t, t, y) -> logits (batch, *shape,
               progress: bool = False   # show a progress bar
               ) -> Sample:
     "Ancestral sampling: from pi at time 1 down the grid, every step a draw from `reverse_rows`."
-    shape = tuple(check_count(n, "shape") for n in shape)
+    if not isinstance(shape, tuple): raise TypeError(f"shape: expected a tuple (batch, *shape), got {type(shape).__name__}")
+    shape, down = tuple(check_count(n, "shape") for n in shape), steps_down(kernel, time_grid(times))
     if len(shape) < 2: raise ValueError(f"shape: expected (batch, *shape), got {shape}")
     if y is not None:
         if not isinstance(y, Tensor): raise TypeError(f"y: expected a tensor of labels, got {type(y).__name__}")
@@ -154,7 +159,7 @@ def ancestral(model: Callable,      # model(x_t, t, y) -> logits (batch, *shape,
     start = time.perf_counter()
     x = kernel.draw_pi(shape, generator, device)
     path = [(1., x)]
-    for t, s in tqdm(steps_down(kernel, time_grid(times)), disable=not progress, desc="sampling"):
+    for t, s in tqdm(down, disable=not progress, desc="sampling"):
         x = draw(reverse_rows(kernel, ask(x, t), x, s, t, reverse), generator)
         if keep_path: path.append((0. if s is None else s, x))
     return Sample(x, ask.calls, time.perf_counter() - start, path if keep_path else [])
@@ -170,11 +175,11 @@ def sampler_law(model: Callable,     # model(x_t, t, y) -> logits
                 **options            # guidance, temperature, p as in `ancestral`
                 ) -> Tensor:         # (K**L,) float64, in the order of `all_states`
     "The exact law of `ancestral`, propagated over all sequences."
-    states = all_states(kernel.N, L)
+    down, states = steps_down(kernel, time_grid(times)), all_states(kernel.N, L)
     labels = lambda n: None if y is None else torch.full((n,), check_count(y, "y", 0))
     ask = Denoise(model, kernel.K, labels(len(states)), **options)
     law = kernel.pi[states].prod(-1)
-    for t, s in steps_down(kernel, time_grid(times)):
+    for t, s in down:
         now = states[law > 0]                                 # what cannot happen is not asked about
         ask.y = labels(len(now))
         rows = torch.full((*states.shape, kernel.N), 1 / kernel.N, dtype=torch.float64)

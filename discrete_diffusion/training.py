@@ -88,7 +88,8 @@ class TrainConfig:
                   ) -> float: # in (0, 1]
         "Learning rate of this step as a share of `lr`: a line up to 1, then a line down towards `final_lr_frac`."
         rise = round(self.warmup * self.steps)
-        if check_count(step, "step", 0) < rise: return (step + 1) / rise
+        if check_count(step, "step", 0) >= self.steps: raise ValueError(f"step: expected less than steps = {self.steps}, got {step}")
+        if step < rise: return (step + 1) / rise
         return 1 - (1 - self.final_lr_frac) * (step - rise) / max(1, self.steps - rise)
 
     def decides(self) -> dict: # name -> value
