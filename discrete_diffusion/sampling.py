@@ -102,7 +102,7 @@ def time_grid(times: int | Tensor, # T for the grid i/T, or increasing times fro
 def reverse_rows(kernel: Kernel,   # the noise that was
                  p_0: Tensor,      # (batch, *shape, K): the model's p(x_0 | x_t)
                  x_t: Tensor,      # (batch, *shape) states at time t
-                 s: float,         # the time to go to; None for the clean data behind a noisy time 0
+                 s: float | None,  # the time to go to; None for the clean data behind a noisy time 0
                  t: float,         # the time of x_t
                  reverse: str = "mixture" # which form: "mixture" reads p_0 as the full posterior, "eq4" as the leave-one-out one
                  ) -> Tensor:      # (batch, *shape, N), or K states where s is None
@@ -113,7 +113,9 @@ def reverse_rows(kernel: Kernel,   # the noise that was
     if check_probs(p_0, "p_0").shape != (*x_t.shape, kernel.K): raise ValueError(f"p_0: expected shape {(*x_t.shape, kernel.K)}, got {tuple(p_0.shape)}")
     reach = (kernel.evidence(x_t, t) > 0).to(p_0)              # Bayes: what cannot have led to x_t is ruled out
     if isinstance(kernel, Absorbing): p_0 = torch.where((x_t == kernel.mask)[..., None], p_0, 1.)
-    return p_0 * reach / (p_0 * reach).sum(-1, keepdim=True)
+    total = (p_0 * reach).sum(-1, keepdim=True)
+    if bool((total <= 0).any()): raise ValueError(f"p_0: expected mass on a symbol that can lead to x_t, got none at {int((total <= 0).sum())} of {total.numel()} tokens")
+    return p_0 * reach / total
 
 def steps_down(kernel: Kernel, grid: Tensor) -> list:
     "The sampler's pairs (t, s) from 1 down to 0, and (0, None) if time 0 still carries noise."
