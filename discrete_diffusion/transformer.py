@@ -6,7 +6,7 @@
 __all__ = ['attend', 'rotary', 'rotate', 'Near', 'TextBlock', 'letter_frequencies', 'TextNet', 'subs', 'log_score',
            'text_optimizers', 'train_text', 'ExactBits', 'NextLetter']
 
-# %% ../nbs/13_transformer.ipynb #02304b0e
+# %% ../nbs/13_transformer.ipynb #c611b255
 import inspect, math, time as clock
 from dataclasses import dataclass, field
 from typing import Callable
@@ -23,7 +23,7 @@ from .training import *
 from .sampling import Sample, temper
 from .d3pm import Muon
 
-# %% ../nbs/13_transformer.ipynb #7a5b6096
+# %% ../nbs/13_transformer.ipynb #0965c181
 def attend(q: Tensor,             # (batch, heads, L, d) what each place looks for
            k: Tensor,             # (batch, heads, L, d) what each place offers to be found by
            v: Tensor,             # (batch, heads, L, d) what each place hands over
@@ -35,7 +35,7 @@ def attend(q: Tensor,             # (batch, heads, L, d) what each place looks f
     if causal: scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), -math.inf)
     return scores.softmax(-1) @ v
 
-# %% ../nbs/13_transformer.ipynb #004529f6
+# %% ../nbs/13_transformer.ipynb #f6ac974a
 def rotary(L: int,                # places
            d: int,                # numbers in a head, even
            slowest: float = 1/200, # angular frequency of the last pair; the first turns one radian a place
@@ -58,10 +58,10 @@ def rotate(x: Tensor,             # (..., L, d)
     a, b = x.chunk(2, -1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
 
-# %% ../nbs/13_transformer.ipynb #2e0d240d
+# %% ../nbs/13_transformer.ipynb #ba98487b
 def _norm(x): return F.rms_norm(x, x.shape[-1:])
 
-# %% ../nbs/13_transformer.ipynb #4fcac56d
+# %% ../nbs/13_transformer.ipynb #fabb9b39
 class Near(nn.Module):
     "x plus, in each channel, a weighted sum of its `size` nearest places (the latest `size` if causal). Fresh, it is the identity. Raises TypeError, ValueError."
     def __init__(self, width: int,          # channels
@@ -78,7 +78,7 @@ class Near(nn.Module):
         for i, w in enumerate(self.w): out = torch.addcmul(out, padded[:, i:i + x.shape[1]], w)
         return out
 
-# %% ../nbs/13_transformer.ipynb #515d742e
+# %% ../nbs/13_transformer.ipynb #a93eeba9
 class TextBlock(nn.Module):
     """x + attention, then x + two layers with relu^2 between, each behind a norm and a look at the neighbours.
     Both outputs start at zero: fresh, the block is the identity, whatever the condition says. Raises TypeError, ValueError."""
@@ -115,7 +115,7 @@ class TextBlock(nn.Module):
     def speak(self, h, scale, shift): return h if scale is None else torch.addcmul(h + shift, h, scale)   # (1 + scale) h + shift
     def add(self, x, h, gate): return x + h if gate is None else torch.addcmul(x + h, h, gate)            # x + (1 + gate) h
 
-# %% ../nbs/13_transformer.ipynb #1952ce2d
+# %% ../nbs/13_transformer.ipynb #9d8d86f4
 def letter_frequencies(tokens: Tensor,    # (n,) whole numbers in 0..K-1, memory-mapped or not
                        K: int,            # symbols
                        smooth: float = .5 # added to each count, above 0
@@ -128,7 +128,7 @@ def letter_frequencies(tokens: Tensor,    # (n,) whole numbers in 0..K-1, memory
     for part in tokens.flatten().split(1 << 24): n += torch.bincount(check_states(part.long().cpu(), K, "tokens"), minlength=K)   # a piece at a time
     return ((n + smooth) / (n.sum() + K * smooth)).log().float()
 
-# %% ../nbs/13_transformer.ipynb #708a1e36
+# %% ../nbs/13_transformer.ipynb #27d7c053
 class TextNet(nn.Module):
     """A transformer for text: `net(x_t, t)` gives `outputs` numbers a place, (batch, L, outputs), for any L. Fresh, they are `frequencies`
     (zeros if None), whatever x_t and t. Without `time` it never looks at t. Raises TypeError or ValueError, naming the argument."""
@@ -179,7 +179,7 @@ class TextNet(nn.Module):
         for block in self.blocks: x = block(x, turn, e)
         return self.head(_norm(x))
 
-# %% ../nbs/13_transformer.ipynb #a5348346
+# %% ../nbs/13_transformer.ipynb #99da5009
 def _check_head(answer, x_t, states, name): # states None: as many as the answer has
     if not isinstance(answer, Tensor) or not answer.is_floating_point(): raise TypeError(f"{name}: expected a float tensor, got {getattr(answer, 'dtype', type(answer).__name__)}")
     if not answer.ndim: raise ValueError(f"{name}: expected shape (batch, *shape, N), got ()")
@@ -199,7 +199,7 @@ def subs(logits: Tensor,  # (batch, *shape, K), or K + 1 of which the last is th
     kept = torch.where(symbol == x_t[..., None], 0., -math.inf).to(logits)
     return torch.where(hidden, logits.log_softmax(-1), kept)
 
-# %% ../nbs/13_transformer.ipynb #1fa2bdb4
+# %% ../nbs/13_transformer.ipynb #dc59e1aa
 def log_score(answer: Tensor, # (batch, *shape, N), what a network says
               x_t: Tensor     # (batch, *shape) states in 0..N-1
               ) -> Tensor:    # (batch, *shape, N)
@@ -207,7 +207,7 @@ def log_score(answer: Tensor, # (batch, *shape, N), what a network says
     _check_head(answer, x_t, None, "answer")
     return answer.scatter(-1, x_t[..., None], 0.)
 
-# %% ../nbs/13_transformer.ipynb #d3690885
+# %% ../nbs/13_transformer.ipynb #0f906843
 def text_optimizers(net: nn.Module,            # a TextNet
                     muon_lr: float = .025,     # of the blocks' matrices
                     momentum: float = .9,      # theirs
@@ -246,7 +246,7 @@ def train_text(net: nn.Module,        # trained in place; ends in evaluation mod
     net.eval().to(device)
     return result
 
-# %% ../nbs/13_transformer.ipynb #30b95d37
+# %% ../nbs/13_transformer.ipynb #1ea6c971
 @dataclass
 class ExactBits:
     "Bits per character that are no bound: the cost of each window under the model's own law."
@@ -255,6 +255,7 @@ class ExactBits:
     items: int             # windows
     length: int            # characters in each, all of them paid for
     each: Tensor = field(repr=False, compare=False) # (items,) float64, to compare models window by window
+    stderr: float = 0.     # nothing was drawn
 
     def __repr__(self): return f"{self.total:.4f} bits/char, exact, standard error over windows {self.stderr_data:.4f}, {self.items} windows of {self.length}"
 
