@@ -22,7 +22,7 @@ from .ctmc import *
 def score_entropy(log_score: Tensor, # any shape: log of the model's ratios s; -inf for s = 0
                   ratio: Tensor      # the same shape: the true ratios r, at least 0
                   ) -> Tensor:       # the same shape, at least 0, in log_score's dtype
-    "s - r log s + r (log r - 1), elementwise: 0 if and only if s = r; 0 log 0 = 0 (Lou et al. 2024, Definition 3.1). The gradient is never NaN."
+    "s - r log s + r (log r - 1), elementwise: 0 if and only if s = r; 0 log 0 = 0 (Lou et al. 2024). The gradient is s - r, never NaN."
     r = ratio.to(log_score); some = r > 0
     d = log_score - torch.where(some, r, 1.).log()
     return torch.where(some, r * (torch.expm1(d) - d), log_score.exp())
@@ -44,7 +44,6 @@ def _start(kernel, kind, x_0, x_t, t):
     kernel.check(x_0, kernel.K, "x_0", t); t = kernel.check(x_t, kernel.N, "x_t", t)
     if x_0.shape != x_t.shape: raise ValueError(f"x_0: expected the shape of x_t, {tuple(x_t.shape)}, got {tuple(x_0.shape)}")
     a, fall = kernel.alpha(t), -kernel.alpha.slope(t)
-    if not bool(fall.isfinite().all()): raise ValueError("t: expected times at which alpha has a finite slope")
     return per_item(a, x_t), per_item(fall, x_t)
 
 def _refuse(impossible):
@@ -63,7 +62,7 @@ def score_rate(kernel: Redraw,
                x_t: Tensor,       # (batch, *shape) noisy states
                t                  # their time, a number or (batch,), alpha(t) > 0
                ) -> Tensor:       # (batch, *shape) nats per unit time, in log_score's dtype (float32 at least)
-    "Sum over y != x_t of R_t(y, x_t) times the score entropy: the continuous bound's integrand, any Redraw kernel (Lou et al. 2024, Eq. 5 and Theorem 3.6)."
+    "Sum over y != x_t of R_t(y, x_t) times the score entropy: the continuous bound's integrand, any Redraw kernel (Lou et al. 2024, section 3). Raises TypeError, ValueError."
     a, fall = _start(kernel, Redraw, x_0, x_t, t); ls = _check_score(log_score, x_t, kernel.N)
     if bool((a <= 0).any()): raise ValueError("t: expected times with alpha(t) > 0, where the rate of redraws is finite")
     pi = kernel.pi.to(a); here = a * (x_0 == x_t) + (1 - a) * pi[x_t]; _refuse(here <= 0)
@@ -80,7 +79,7 @@ def masked_rate(kernel: Absorbing,
                 x_t: Tensor,    # (batch, *shape) noisy states
                 t               # their time, a number or (batch,)
                 ) -> Tensor:    # (batch, *shape) nats per unit time, in the logits' dtype (float32 at least)
-    "-alpha'/(1 - alpha) times the cross-entropy at masked tokens, 0 elsewhere (MDLM, Eq. 10; MD4, Eq. 4)."
+    "-alpha'/(1 - alpha) times the cross-entropy at masked tokens, 0 elsewhere (MDLM, section 3; MD4). Raises TypeError, ValueError."
     a, fall = _start(kernel, Absorbing, x_0, x_t, t); masked = x_t == kernel.mask
     ce = cross_entropy(_of_shape(logits, x_t, kernel.K), x_0)
     _refuse(torch.where(masked, a >= 1, x_0 != x_t))
@@ -93,7 +92,7 @@ def uniform_rate(kernel: Uniform,
                  x_t: Tensor,    # (batch, *shape) noisy states
                  t               # their time, a number or (batch,)
                  ) -> Tensor:    # (batch, *shape) nats per unit time, in the logits' dtype (float32 at least)
-    "score_rate of score_from_loo in closed form, O(K), for times in [0, 1] (Schiff et al. 2024)."
+    "score_rate of score_from_loo in closed form, O(K), for times in [0, 1] (UDLM; Schiff et al. 2024). Raises TypeError, ValueError."
     a, fall = _start(kernel, Uniform, x_0, x_t, t); _refuse((a >= 1) & (x_0 != x_t)); K = kernel.K
     p = _float(check_logits(logits, x_t, K)).softmax(-1); same = x_0 == x_t
     c = (a * K / (1 - a).clamp_min(1e-15)).clamp_min(1e-12)                   # alpha / ((1 - alpha)/K)
@@ -112,7 +111,7 @@ def flow_rate(kernel: Redraw,
               x_t: Tensor,    # (batch, *shape) noisy states
               t               # their time, a number or (batch,), alpha(t) < 1
               ) -> Tensor:    # (batch, *shape) nats per unit time, in the logits' dtype (float32 at least)
-    "Flow matching's generalised KL for the mixture path: c (-log p(x_0) - p(x_t)) where x_t != x_0, c (1 - p(x_t)) elsewhere, c = -alpha'/(1 - alpha)."
+    "Flow matching's generalised KL for the mixture path: c (-log p(x_0) - p(x_t)) where x_t != x_0, c (1 - p(x_t)) elsewhere, c = -alpha'/(1 - alpha) (Lipman et al. 2024). Raises TypeError, ValueError."
     if isinstance(kernel, Absorbing): return masked_rate(kernel, logits, x_0, x_t, t)   # Bayes: p(mask) = 0, and p(x_t) = 1 at a shown token
     a, fall = _start(kernel, Redraw, x_0, x_t, t); same = x_0 == x_t
     if bool((a >= 1).any()): raise ValueError("t: expected times with alpha(t) < 1, where the velocity is finite")
@@ -130,13 +129,13 @@ score_rate.reverse, masked_rate.reverse, uniform_rate.reverse, flow_rate.reverse
 def stratified_times(batch: int, # how many
                      generator: torch.Generator | None = None # source of randomness
                      ) -> Tensor: # (batch,) float64 in (0, 1)
-    "Times, each uniform on (0, 1), one from each of `batch` equal slices, in random order (MDLM)."
+    "Times, each uniform on (0, 1), one from each of `batch` equal slices, in random order (MDLM). Raises TypeError, ValueError."
     check_count(batch, "batch")
     u = (torch.arange(batch) + uniforms((batch,), generator).cpu()) / batch
     return u.clamp(2. ** -53, 1 - 2. ** -53)[uniforms((batch,), generator).argsort().cpu()]
 
 class TimeDensity:
-    "A piecewise constant density of t on (0, 1), made from losses seen at times: draws where the loss is large, and weights that undo it."
+    "A piecewise constant density of t on (0, 1), made from losses seen at times: draws where the loss is large, and weights that undo it. Raises TypeError, ValueError."
     def __init__(self, times: Tensor,     # (n,) float in [0, 1]
                  losses: Tensor,          # (n,) nats per unit time, finite
                  bins: int = 32,          # equal pieces of (0, 1)
@@ -170,7 +169,7 @@ def exact_masks(kernel: Absorbing,
                 x_0: Tensor, # (batch, *shape) clean states
                 generator: torch.Generator | None = None # source of randomness
                 ) -> tuple[Tensor, Tensor]: # x_t (batch, *shape) and weights (batch,) float64
-    "For a time-free network: n of L tokens masked, n uniform on 1..L and spread evenly over the batch. E[L/n * the masks' cross-entropy] is the bound."
+    "For a time-free network: n of L tokens masked, n uniform on 1..L and spread evenly over the batch. E[L/n * the masks' cross-entropy] is the bound. Raises TypeError, ValueError."
     if not isinstance(kernel, Absorbing): raise TypeError(f"kernel: expected an Absorbing kernel, got {type(kernel).__name__}")
     kernel.check(x_0, kernel.K, "x_0", 0.); L = x_0[0].numel()
     n = stratified_steps(len(x_0), L, generator)
@@ -204,7 +203,7 @@ def continuous_bound(model: Callable, # model(x_t, t, y) -> what `rate` reads: l
                      times: Tensor | None = None, # (batch,) times, each uniform on (0, 1), instead of drawing them
                      reverse: str | None = None # how the reconstruction reads the answer: 'mixture', 'eq4' or 'score'; None: as the rate does
                      ) -> Bound:      # nats, one unbiased draw
-    "An unbiased estimate of the continuous bound on -log p(x_0): the rate at one random time over its density, prior and reconstruction."
+    "An unbiased estimate of the continuous bound on -log p(x_0): the rate at one random time over its density, prior and reconstruction. Raises TypeError, ValueError."
     reverse = _reverse_of(rate, reverse); prior = prior_term(kernel, x_0); B, w = len(x_0), 1.
     if y is not None and len(y) != B: raise ValueError(f"y: expected {B} labels, got {len(y)}")
     if times is not None:
@@ -229,7 +228,7 @@ def exact_continuous_bound(model: Callable, # model(x_t, t, None) -> what `rate`
                            nodes: int = 64, # of the quadrature over t
                            reverse: str | None = None # how the reconstruction reads the answer; None: as the rate does
                            ) -> Bound:      # nats, no draws
-    "The expectation of `continuous_bound`: Gauss-Legendre over t, denser at both ends, and all N**L noisy sequences (at most 4,096), one model call a node."
+    "The expectation of `continuous_bound`: Gauss-Legendre over t, denser at both ends, and all N**L noisy sequences (at most 4,096), one model call a node. Raises TypeError, ValueError."
     reverse = _reverse_of(rate, reverse); prior = prior_term(kernel, x_0)
     if x_0.ndim != 2: raise ValueError(f"x_0: expected shape (B, L), got {tuple(x_0.shape)}")
     K, N, L = kernel.K, kernel.N, x_0.shape[1]; S = N ** L
