@@ -1,7 +1,7 @@
 """Make the trained weights that ship with the package, from the start, one network at a time.
 
     python scripts/pretrain.py digits                    chapter 10's masked D3PM: some minutes on one core
-    python scripts/pretrain.py masked                    chapter 15's network on tiny Shakespeare: an hour on one core
+    python scripts/pretrain.py masked                    chapter 15's network on tiny Shakespeare: six minutes on one core
     python scripts/pretrain.py uniform                   the network of chapters 14 and 16, likewise
     python scripts/pretrain.py ar                        the next-letter baseline on the plays: three minutes on one core
     python scripts/pretrain.py digits --folder /some/where --seed 1 --steps 100
@@ -136,25 +136,25 @@ def text(a, say, name, what, use, build, source, defaults, corrections=0):
 
 
 def masked(a, say):
-    "Chapter 15's masked diffusion on tiny Shakespeare, windows of 256."
+    "Chapter 15's masked diffusion on tiny Shakespeare: protocol P."
     from discrete_diffusion.forward import Absorbing, linear_schedule
     from discrete_diffusion.mdlm import MaskedText
     from discrete_diffusion.transformer import TextNet, letter_frequencies
-    build = lambda K, tokens: (TextNet(K, K + 1, width=144, heads=6, depth=6, frequencies=letter_frequencies(tokens, K)), MaskedText(Absorbing(K, linear_schedule())),
+    build = lambda K, tokens: (TextNet(K, K + 1, frequencies=letter_frequencies(tokens, K)), MaskedText(Absorbing(K, linear_schedule())),
                                f"Absorbing({K}, linear_schedule()): alpha(t) = 1 - t, state {K} is the mask")
     return text(a, say, "masked", "Shakespeare by characters: masked diffusion without time (chapter 15)",
-                "MaskedText(Absorbing(65, linear_schedule())).sample(net, (4, 256), 256)", build, "tinyshakespeare", (3600, 8, 256, 256))
+                "MaskedText(Absorbing(65, linear_schedule())).sample(net, (4, 64), 64)", build, "tinyshakespeare", (2000, 12, 64, 64))
 
 
 def uniform(a, say):
-    "The network of chapters 14 and 16 on tiny Shakespeare, windows of 256: the same posterior, read as a score or as a velocity."
+    "The network of chapters 14 and 16 on tiny Shakespeare, protocol P: the same posterior, read as a score or as a velocity."
     from discrete_diffusion.forward import Uniform, polynomial_schedule
     from discrete_diffusion.sedd import ScoreEntropy
     from discrete_diffusion.transformer import TextNet, letter_frequencies
     build = lambda K, tokens: (TextNet(K, K, time=True, frequencies=letter_frequencies(tokens, K)), ScoreEntropy(Uniform(K, polynomial_schedule(1.5))),
                                f"Uniform({K}, polynomial_schedule(1.5)): alpha(t) = 1 - t^1.5; the answer is the leave-one-out posterior")
     return text(a, say, "uniform", "Shakespeare by characters: uniform noise, score entropy or flow matching (chapters 14 and 16)",
-                "ScoreEntropy(Uniform(65, polynomial_schedule(1.5))).sample(net, (4, 256), 64, corrections=3)", build, "tinyshakespeare", (3000, 8, 256, 256), corrections=3)
+                "ScoreEntropy(Uniform(65, polynomial_schedule(1.5))).sample(net, (4, 64), 64, corrections=3)", build, "tinyshakespeare", (2000, 12, 64, 64), corrections=3)
 
 
 def ar(a, say):
