@@ -91,7 +91,7 @@ def save_pretrained(name: str,            # small letters, digits, hyphens
         if v.is_floating_point():
             if not check_finite(v, k).half().isfinite().all(): raise ValueError(f"net: '{k}' holds {v.abs().max().item():.3g}, too large for half precision")
             tensors[k] = v.half()
-    raw = to_safetensors(tensors, {"record": json.dumps(record, sort_keys=True)})
+    raw = to_safetensors(tensors, {"record": json.dumps(record)})
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.safetensors"
     listed = {**_read_list(folder), name: {**record, "bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}}
@@ -111,7 +111,7 @@ class Pretrained:
 
     def __repr__(self):
         said = [f"{k}: {self.notes[k]}" for k in ("what", "data", "use") if k in self.notes]
-        said += [f"{k}: {v}" for k, v in self.notes.get("numbers", {}).items()]
+        said += [f"{k}: {v}" for k, v in self.notes.get("numbers", {}).items() if not isinstance(v, dict)]
         return "\n  ".join([f"Pretrained {self.name!r}: {type(self.net).__name__}, {sum(p.numel() for p in self.net.parameters()):,} parameters", *said])
 
 def pretrained_names(folder: str | Path | None = None # None: the package's own
