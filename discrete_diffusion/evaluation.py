@@ -30,13 +30,13 @@ class Bits:
     reconstruction: float  # -log p(x_0 | z_0), where alpha(0) < 1
     stderr: float          # of the estimate, from independent passes over the same data
     stderr_data: float     # with the choice of the data included, from the spread over items
-    T: int                 # steps of the chain whose bound this is
+    T: int | None          # steps of the chain whose bound this is; None: continuous time
     passes: int            # independent passes
     items: int             # how many images or sequences
 
     def __repr__(self):
         return (f"{self.total:.4f} bits/dim (diffusion {self.diffusion:.4f} + prior {self.prior:.4f} + reconstruction {self.reconstruction:.4f}), "
-                f"standard error {self.stderr:.4f} (with the choice of data {self.stderr_data:.4f}), T = {self.T}, {self.items} items x {self.passes} passes")
+                f"standard error {self.stderr:.4f} (with the choice of data {self.stderr_data:.4f}), {'continuous time' if self.T is None else f'T = {self.T}'}, {self.items} items x {self.passes} passes")
 
 def _check_labels(x, y):
     if not isinstance(y, Tensor) or y.dtype != torch.int64: raise TypeError(f"y: expected a tensor of int64 labels, got {getattr(y, 'dtype', type(y).__name__)}")
