@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from house import LIB, NBS, ROOT, environment, find_chapter, notebooks, untidy
 
-ALONE = {"10_d3pm": 900}            # notebooks that get the machine to themselves, all threads, and their seconds
+ALONE = {"10_d3pm": 900, "15_mdlm": 900}            # notebooks that get the machine to themselves, all threads, and their seconds
 TIMEOUT = 300                       # seconds for any other; it has one thread
 HEAVY_TIMEOUT = 1800                # seconds for a script of scripts/heavy/
 PATIENCE = float(os.environ.get("TEST_PATIENCE", 1))    # a slow machine multiplies them
