@@ -21,12 +21,6 @@ from .evaluation import *
 from .bounds import *
 
 # %% ../nbs/15_mdlm.ipynb #ec9dfcff
-def _finite(logits, x_t, K): # for training: NaN is a FloatingPointError, to which `fit` adds the step
-    try: return check_logits(logits, x_t, K)
-    except ValueError as e:
-        if logits.shape == (*x_t.shape, K): raise FloatingPointError(str(e)) from None
-        raise
-
 @dataclass
 class MaskedText:
     """Masked diffusion with a network that is not told the time (Sahoo et al. 2024; Shi et al. 2024; Ou et al. 2024), trained with exact
@@ -57,7 +51,7 @@ class MaskedText:
 
     def loss(self, model: nn.Module, x_0: Tensor, x_t: Tensor, weight: Tensor) -> dict[str, Tensor]:
         "(2 - power) (L/n)^power times the masks' cross-entropy over L: nats per character; its expectation is the bound where power = 1. Draws nothing."
-        ce = cross_entropy(_finite(model(x_t, None), x_t, self.kernel.K), x_0) * (x_t == self.kernel.mask)
+        ce = cross_entropy(check_logits(model(x_t, None), x_t, self.kernel.K), x_0) * (x_t == self.kernel.mask)
         return {"loss": (2 - self.power) * weight.float() ** self.power * ce.mean(1), "t": 1 / weight}
 
 # %% ../nbs/15_mdlm.ipynb #1824c277
@@ -214,7 +208,7 @@ class TimedMaskedText(MaskedText):
     def loss(self, model: nn.Module, x_0: Tensor, x_t: Tensor, t: Tensor) -> dict[str, Tensor]:
         "(2 - power) (1 - alpha)^(1 - power) times the bound's integrand over L: nats per character. Draws nothing."
         weight = (2 - self.power) * (1 - self.kernel.alpha(t)) ** (1 - self.power)
-        return {"loss": weight.float() * masked_rate(self.kernel, _finite(model(x_t, t), x_t, self.kernel.K), x_0, x_t, t).mean(1), "t": t}
+        return {"loss": weight.float() * masked_rate(self.kernel, check_logits(model(x_t, t), x_t, self.kernel.K), x_0, x_t, t).mean(1), "t": t}
 
     def bits(self, model: Callable,
              x_0: Tensor,                # (items, L) held-out windows

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from house import LIB, NBS, ROOT, environment, find_chapter, notebooks, untidy
 
-ALONE = {"10_d3pm": 900, "15_mdlm": 900}            # notebooks that get the machine to themselves, all threads, and their seconds
-TIMEOUT = 300                       # seconds for any other; it has one thread
+LONG = {"10_d3pm": 1800, "15_mdlm": 1200, "16_flow": 1200, "14_sedd": 1200}   # notebooks that train: they start first, and may take so many seconds
+TIMEOUT = 300                       # seconds for any other
 HEAVY_TIMEOUT = 1800                # seconds for a script of scripts/heavy/
 PATIENCE = float(os.environ.get("TEST_PATIENCE", 1))    # a slow machine multiplies them
 
@@ -177,11 +177,10 @@ def main():
 
     signal.signal(signal.SIGINT, stop); signal.signal(signal.SIGTERM, stop)
     with ThreadPoolExecutor(min(4, processors())) as pool:
-        jobs = [pool.submit(timed, path.stem, notebook, path) for path in chosen if path.stem not in ALONE]
+        order = {name: i for i, name in enumerate(LONG)}            # the longest first: none is left over at the end
+        jobs = [pool.submit(timed, path.stem, notebook, path, LONG.get(path.stem, TIMEOUT)) for path in sorted(chosen, key=lambda p: order.get(p.stem, len(order)))]
         if not words: jobs += [pool.submit(timed, name, check) for name, check in CHECKS]
     for job in jobs: job.result()
-    for path in chosen:
-        if path.stem in ALONE: timed(path.stem, notebook, path, seconds=ALONE[path.stem], threads=None)
     if heavy:
         for path in sorted((ROOT / "scripts" / "heavy").glob("*.py")):
             timed(f"heavy/{path.stem}", bounded, [sys.executable, str(path)], HEAVY_TIMEOUT * PATIENCE, cwd=ROOT)
