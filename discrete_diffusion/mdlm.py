@@ -154,7 +154,11 @@ def _given(given, shape, K):
     return given
 
 @patch
-def memory(self: MaskedText, model): return model if isinstance(model, Remember) else Remember(model, self.kernel.mask)
+def memory(self: MaskedText,
+           model: Callable # model(x_t, t, y) -> logits
+           ) -> Callable:  # what `sample` asks
+    "The network behind a `Remember`, unless it is one already."
+    return model if isinstance(model, Remember) else Remember(model, self.kernel.mask)
 
 @patch
 @torch.no_grad()
@@ -223,4 +227,6 @@ class TimedMaskedText(MaskedText):
         "Not here: at what time would a letter be shown?"
         raise TypeError("order_bits: expected a network that is not told the time, got a TimedMaskedText")
 
-    def memory(self, model): return model                           # the answer changes with t: ask in every step
+    def memory(self, model: Callable) -> Callable:
+        "The network itself: its answer changes with t, so it is asked in every step."
+        return model
