@@ -522,6 +522,13 @@ def _expressions(source: str, least: int) -> dict[str, str]:
             out[ast.unparse(value)] = text
     return out
 
+def _imports(source: str) -> set[str]:
+    "Modules that a cell imports."
+    try: nodes = list(ast.walk(ast.parse(source)))
+    except SyntaxError: return set()
+    from_ = [n for n in nodes if isinstance(n, ast.ImportFrom) and n.module]
+    return {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names} | {n.module for n in from_} | {f"{n.module}.{a.name}" for n in from_ for a in n.names}
+
 def leaks(nb, # a learner's notebook
           exercises: list[Exercise] # of the solved one
           ) -> list[str]: # complaints; none: nothing found
@@ -532,8 +539,8 @@ def leaks(nb, # a learner's notebook
         if cell.cell_type == "code" and cell.outputs and exercises: said.append(f"{key}: a saved output")
         if any(kind == "wrong" for kind, _ in _marks(cell.source)): said.append(f"{key}: a bank of wrong answers")
     if exercises:
-        own = re.search(r"_(\w+)", exercises[0].chapter)[1]
-        said += [f"{k}: imports {own}, which holds the answers" for k, c in about.items() if c.cell_type == "code" and re.search(rf"^\s*(from discrete_diffusion\.{own}\b|from discrete_diffusion import .*\b{own}\b|import discrete_diffusion\.{own}\b)", c.source, re.M)]
+        own = f"discrete_diffusion.{exercises[0].chapter.split('_', 1)[1]}"
+        said += [f"{k}: imports {own}, which holds the answers" for k, c in about.items() if c.cell_type == "code" and own in _imports(c.source)]
     for e in exercises:
         tree, lines, answer = ast.parse(e.source), e.source.split("\n"), []
         for node in (n for name in e.names for n in _named(tree, name)):
