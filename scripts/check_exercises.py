@@ -5,39 +5,51 @@
 
 Runs of each notebook only the cells that its exercises need, once, in a process of its own. Complaints are printed, a report is the last line.
 """
-import ast, json, os, re, sys, time
+import ast, dis, json, os, re, sys, time
 from pathlib import Path
-from house import NBS, environment, find_chapter, notebooks
+from house import LIB, find_chapter, notebooks
 
 LEAST_WRONG = 3         # wrong answers in a bank
 SECONDS = 5             # for one check
 
 
 def names_of(cell):
-    "Names that a cell gives a value or changes, and names that it reads."
-    gives, reads = set(), set()
-    for node in ast.walk(ast.parse(cell)):
-        if isinstance(node, ast.Name): (reads if isinstance(node.ctx, ast.Load) else gives).add(node.id)
-        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            gives.add(node.name)
-            if isinstance(node, ast.FunctionDef) and any("patch" in ast.unparse(d) for d in node.decorator_list):      # @patch changes the class
-                gives |= {n.id for a in node.args.args[:1] if a.annotation for n in ast.walk(a.annotation) if isinstance(n, ast.Name)}
-        elif isinstance(node, (ast.Import, ast.ImportFrom)): gives |= {(a.asname or a.name).split(".")[0] for a in node.names}
-        elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name): reads.add(node.target.id)
-        if isinstance(node, (ast.Attribute, ast.Subscript)) and isinstance(node.ctx, ast.Store):                        # x.a = ..., x[i] = ...
-            gives |= {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-    return gives, reads
+    "Names that a cell reads before it gives them a value, names that it gives one, and names whose objects it changes."
+    reads, gives, changes, inner = set(), set(), set(), set()
+
+    def look(code, top):
+        for op in dis.get_instructions(code):
+            if op.opname in ("LOAD_NAME", "LOAD_GLOBAL"):
+                if op.argval not in gives: (reads if top else inner).add(op.argval)
+            elif op.opname in ("STORE_NAME", "STORE_GLOBAL"): gives.add(op.argval)
+        for const in code.co_consts:
+            if isinstance(const, type(code)): look(const, False)
+
+    tree = ast.parse(cell)
+    look(compile(tree, "cell", "exec"), True)
+    root = lambda n: root(n.value) if isinstance(n, (ast.Attribute, ast.Subscript, ast.Starred)) else {n.id} if isinstance(n, ast.Name) else set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Attribute, ast.Subscript)) and isinstance(node.ctx, ast.Store): changes |= root(node)      # x.a = ..., x[i] = ...
+        if isinstance(node, ast.FunctionDef) and any("patch" in ast.unparse(d) for d in node.decorator_list):               # @patch changes a class
+            changes |= {n.id for a in node.args.args[:1] if a.annotation for n in ast.walk(a.annotation) if isinstance(n, ast.Name)}
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute): changes |= root(node.value.func)   # x.append(...)
+    return reads | (inner - gives), gives, changes
 
 
 def needed(cells, wanted):
-    "Which cells must run so that the wanted ones can: all imports, and whatever gives a name that a needed cell reads."
+    """Which cells must run so that the wanted ones can: all imports; for each name that is read, the last cell above that
+    gives it a value, and those between that change its object."""
     known = {i: names_of(c) for i, c in cells.items()}
-    keep = {i for i, c in cells.items() if i in wanted or all(isinstance(n, (ast.Import, ast.ImportFrom)) for n in ast.parse(c).body)}
-    while True:
-        reads = {i: known[i][1] for i in keep}
-        more = {j for j in known if j not in keep and any(j < i and known[j][0] & reads[i] for i in keep)}
-        if not more: return sorted(keep)
-        keep |= more
+    keep, todo = set(), [i for i, c in cells.items() if i in wanted or any(isinstance(n, (ast.Import, ast.ImportFrom)) for n in ast.parse(c).body)]
+    while todo:
+        i = todo.pop()
+        if i in keep: continue
+        keep.add(i)
+        for name in known[i][0]:
+            above = [j for j in known if j < i]
+            given = [j for j in above if name in known[j][1]][-1:]
+            todo += given + [j for j in above if name in known[j][2] and (not given or j > given[0])]
+    return sorted(keep)
 
 
 def check_notebook(path):
@@ -59,6 +71,7 @@ def check_notebook(path):
     transform = TransformerManager().transform_cell
     cells = {i: transform(ex._bare(c.source)) for i, c in enumerate(nb.cells) if c.cell_type == "code" and ex._bare(c.source)}
     at = {i: (kind, e) for e in found for kind, i in e.at.items() if kind != "task"}
+    ex.BANK.clear()
     shell, records = CaptureShell(path), {e.number: dict(number=e.number, wrong=0, caught=0, seconds=0.) for e in found}
     os.chdir(path.parent)
 
@@ -92,6 +105,41 @@ def given_bug(e):
     return "NotImplementedError" not in e.given and not re.search(r"(?<!\.)\.\.\.(?!\.)", e.given)
 
 
+# Red where an exercise is broken, or every line above means nothing.
+
+PARTS = {"import": "from discrete_diffusion.exercises import *", "task": "### Exercise 8.1: twice\n\nWrite `twice(x)`.", "exercise": "#| exercise 8.1 twice ★ 1min\ndef twice(x):\n    'Two of them.'\n    return x + x",
+         "check": "#| check 8.1\n@check_answer('8.1', twice)\ndef check(c, twice):\n    for x in c.each(x=[0, 1, 2]): c.close(twice(x), 2 * x, like={'the square': x ** 2})",
+         "wrong": "#| hide\n#| wrong 8.1\nwrong_answer('8.1', 'the square', lambda x: x * x)\nwrong_answer('8.1', 'expected 2, got 1', lambda x: x)\nwrong_answer('8.1', 'expected 2, got 3', lambda x: 3 * x)"}
+BROKEN = {"passes": ({}, None), "a check that passes the stub": ({"check": "#| check 8.1\n@check_answer('8.1', twice)\ndef check(c, twice): pass"}, "does not refuse the stub"),
+          "a solution that fails": ({"exercise": PARTS["exercise"].replace("x + x", "x + x + 1")}, "Exercise 8.1, value"),
+          "a wrong answer that passes": ({"wrong": PARTS["wrong"] + "\nwrong_answer('8.1', '', lambda x: x * 2)"}, "lets a wrong answer pass"),
+          "another sentence": ({"wrong": PARTS["wrong"].replace("the square", "the cube")}, "should hear 'the cube'"),
+          "a small bank": ({"wrong": "#| hide\n#| wrong 8.1\nwrong_answer('8.1', 'the square', lambda x: x * x)"}, "1 wrong answers, 3 are the least"),
+          "a bank on the page": ({"wrong": PARTS["wrong"].replace("#| hide\n", "")}, "shows on the page"),
+          "a leak": ({"exercise": PARTS["exercise"].replace("x + x", "sum([x, x, 0 * x])"), "task": PARTS["task"] + " As in `sum([x, x, 0 * x])`."}, "of its answer stands in 8.1 task"),
+          "a slow check": ({"check": PARTS["check"] + "\n    import time; time.sleep(6)"}, "5 are allowed")}
+
+
+def is_red():
+    "Exercises that must be complained about, and one that must not."
+    import nbformat, tempfile
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+    from test import bounded
+    said = []
+    with tempfile.TemporaryDirectory() as folder:
+        for n, (what, (change, says)) in enumerate(BROKEN.items()):
+            path = Path(folder) / f"08_{n}.ipynb"
+            nbformat.write(new_notebook(cells=[(new_markdown_cell if k == "task" else new_code_cell)(v) for k, v in {**PARTS, **change}.items()]), path)
+        script = ONE.replace("Path(sys.argv[1])", "p").replace("print(", "[print(").replace("check_notebook(p)))", "check_notebook(p))) for p in sorted(Path(sys.argv[1]).glob('*.ipynb'))]")
+        out = []
+        failed = bounded([sys.executable, "-c", script, folder, str(Path(__file__).parent)], 120, 1, keep=out)
+        if failed: return [failed]
+        found = [json.loads(l)[0] for l in out[0].splitlines() if l.startswith("[[")]
+    for (what, (_, says)), complaints in zip(BROKEN.items(), found, strict=True):
+        if (says is None) != (not complaints) or says and not any(says in c for c in complaints): said.append(f"{what}: expected {says!r}, got {complaints}")
+    return said
+
+
 ONE = "import sys, json; sys.path.insert(0, sys.argv[2]); from check_exercises import *; print('\\n' + json.dumps(check_notebook(Path(sys.argv[1]))))"
 
 
@@ -107,8 +155,8 @@ def check_all(paths=None, bounded=None, seconds=120):
         except (ValueError, IndexError): complaints = None
         if complaints is None: said.append(f"{path.stem}: {failed or 'no report came back'}"); continue
         said += complaints; records += made
-    from discrete_diffusion.exercises import references
-    listed = [n for n, e in references().items() if e["chapter"] in {p.stem for p in paths or notebooks()}]
+    listed = json.loads((LIB / "exercises.json").read_text(encoding="utf-8"))
+    listed = [n for n, e in listed.items() if e["chapter"] in {p.stem for p in paths or notebooks()}]
     if listed != [r["number"] for r in records] and not said: said.append("discrete_diffusion/exercises.json does not list the exercises of the notebooks: `make export` mends it")
     count = lambda k: sum(r[k] for r in records)
     print(f"exercises: {len(records)}, wrong answers: {count('wrong')}, caught: {count('caught')}; slowest check {max((r['seconds'] for r in records), default=0):.1f} s", flush=True)
