@@ -121,15 +121,22 @@ def _emptied(node, lines: list[str], number: str) -> list[str]:
         left = node.targets if isinstance(node, ast.Assign) else [node.target]
         if not all(isinstance(t, ast.Name) for t in left): raise ValueError("an answer is assigned to one name")
         return [" " * node.col_offset + " = ".join([*(t.id for t in left), "..."])]
-    docs = node.body[:1] if _is_doc(node.body[0]) else []
-    body = node.body[len(docs):]
+    body = node.body[1:] if _is_doc(node.body[0]) else node.body
+    kept = list(itertools.takewhile(_is_guard, body))
+    answer = body[len(kept):]
     stub = f'raise NotImplementedError("exercise {number}")'
-    if not body: return lines[first:node.end_lineno] + [" " * docs[0].col_offset + stub]
-    if docs: return lines[first:docs[0].end_lineno] + [" " * docs[0].col_offset + stub]
-    line, col = body[0].lineno - 1, len(lines[body[0].lineno - 1].encode()[:body[0].col_offset].decode())
+    if not answer: return lines[first:node.end_lineno] + [" " * node.body[-1].col_offset + stub]
+    above = max([n.end_lineno for n in node.body[:node.body.index(answer[0])]] or [first])
+    line, col = answer[0].lineno - 1, len(lines[answer[0].lineno - 1].encode()[:answer[0].col_offset].decode())
     if lines[line][:col].strip(): return lines[first:line] + [lines[line][:col] + stub]       # def f(x): return x
-    while line > first and lines[line - 1].lstrip().startswith("#") and not lines[line - 1].rstrip().endswith("):"): line -= 1
+    while line > above and re.match(r"\s*#|\s*$", lines[line - 1]): line -= 1                  # comments that lead to the answer
     return lines[first:line] + [" " * col + stub]
+
+def _is_guard(node) -> bool:
+    "Does a statement do nothing but refuse bad arguments?"
+    call = node.value if isinstance(node, (ast.Expr, ast.Assign)) else None
+    name = call and isinstance(call, ast.Call) and (call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", ""))
+    return bool(name) and re.match("_?check", name) is not None or isinstance(node, ast.If) and not node.orelse and all(isinstance(n, ast.Raise) for n in node.body)
 
 def _given(source: str, names: list[str], number: str, task: str) -> str:
     "The learner's cell: each name emptied, or as a fenced block of the task has it."
@@ -272,8 +279,17 @@ class Checker:
         if not bool((off > tol).any()): return
         at = [int(v) for v in torch.unravel_index(off.argmax(), off.shape)] if off.ndim else []
         where = f" at {at}" if at else ""
-        same = next((k for k, v in (like or {}).items() if torch.allclose(a, torch.as_tensor(v, dtype=torch.float64).expand_as(a), rtol=0, atol=max(tol, 1e-9), equal_nan=True)), None)
+        def equal(v):
+            v = torch.as_tensor(v, dtype=torch.float64).nan_to_num(7e77)
+            return torch.broadcast_shapes(v.shape, a.shape) == a.shape and torch.allclose(a.nan_to_num(7e77), v.expand_as(a), rtol=0, atol=max(tol, 1e-9))
+        same = next((k for k, v in (like or {}).items() if equal(v)), None)
         self.fail("value", f"{what or 'the result'}{where}: expected {_show(b[tuple(at)].item())}, got {_show(a[tuple(at)].item())}." + (f" It looks like {same}." if same else ""))
+
+    def refuses(self, call: Callable, sentence: str): # call: a function without arguments
+        "ValueError or TypeError for what cannot be served."
+        try: call()
+        except (ValueError, TypeError): return
+        self.fail("property", sentence)
 
     def draws(self, got: Tensor, law: Tensor, what: str = "the draws", rate: float = 1e-6): # got: (n,) states; law: (N,)
         "Independent draws follow a law: total variation below a limit that honest draws pass with probability 1 - rate (Weissman et al. 2003)."
@@ -316,8 +332,7 @@ def check_answer(number: str, # of the exercise
         elif failed is None:
             print(f"Exercise {number}: solved.")
             _record(number, "solved")
-        elif failed.stage == "not attempted" and _STATE["recording"] and progress().get(number) == "reference":
-            print(f"Exercise {number}: not attempted. You chose the reference below.")
+        elif _STATE["recording"] and progress().get(number) == "reference": print(f"{failed} You chose the reference below.")
         else: raise failed
         return fn
     return run
@@ -497,7 +512,7 @@ def write_learner(source: str | Path,   # a solved notebook
             _write(aside, raw)
         elif raw is not None:
             try: old = nbformat.reads(raw.decode("utf-8"), as_version=4)
-            except Exception: raise ValueError(f"{path.name}: the file in the work folder is no notebook that can be read; it is left alone. To start it anew (the file is set aside, not lost): FORCE=yes") from None
+            except Exception: raise ValueError(f"{path.name}: the file in the work folder is no notebook that can be read; it is left alone. To start it anew: make learn FORCE={source.stem} (the file is set aside, not lost)") from None
             nb.cells, kept, stale = _merge(nb, old)
         data = (nbformat.writes(nb) + "\n").encode()
         if data == raw: return Written(path, False, kept, stale)
