@@ -21,6 +21,7 @@ def names_of(cell):
         for op in dis.get_instructions(code):
             if op.opname in ("LOAD_NAME", "LOAD_GLOBAL"):
                 if op.argval not in gives: (reads if top else inner).add(op.argval)
+            elif op.opname in ("LOAD_ATTR", "LOAD_METHOD"): reads.add(f".{op.argval}")
             elif op.opname in ("STORE_NAME", "STORE_GLOBAL"): gives.add(op.argval)
         for const in code.co_consts:
             if isinstance(const, type(code)): look(const, False)
@@ -30,8 +31,8 @@ def names_of(cell):
     root = lambda n: root(n.value) if isinstance(n, (ast.Attribute, ast.Subscript, ast.Starred)) else {n.id} if isinstance(n, ast.Name) else set()
     for node in ast.walk(tree):
         if isinstance(node, (ast.Attribute, ast.Subscript)) and isinstance(node.ctx, ast.Store): changes |= root(node)      # x.a = ..., x[i] = ...
-        if isinstance(node, ast.FunctionDef) and any("patch" in ast.unparse(d) for d in node.decorator_list):               # @patch changes a class
-            changes |= {n.id for a in node.args.args[:1] if a.annotation for n in ast.walk(a.annotation) if isinstance(n, ast.Name)}
+        if isinstance(node, ast.FunctionDef) and any("patch" in ast.unparse(d) for d in node.decorator_list):               # @patch changes a class, and gives .name
+            changes |= {f".{node.name}"} | {n.id for a in node.args.args[:1] if a.annotation for n in ast.walk(a.annotation) if isinstance(n, ast.Name)}
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute): changes |= root(node.value.func)   # x.append(...)
     return reads | (inner - gives), gives, changes
 
