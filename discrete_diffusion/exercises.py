@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BANK', 'Exercise', 'find_exercises', 'progress_file', 'progress', 'CheckFailed', 'Checker', 'check_answer',
            'wrong_answer', 'right_answer', 'references', 'collect_references', 'use_reference', 'workbook', 'Status',
-           'status', 'make_learner', 'Written', 'write_learner', 'leaks']
+           'status', 'make_learner', 'Written', 'write_learner', 'fold_solution', 'leaks']
 
 # %% ../nbs/91_exercises.ipynb #db086e9c
 import ast, copy, hashlib, inspect, itertools, json, math, os, re, textwrap, time, traceback
@@ -253,11 +253,11 @@ class Checker:
                what: str = "the result", whole: bool | None = None): # whole: int64 expected (True), floats expected (False)
         "A tensor of this shape and kind, without NaN; returns it."
         if _blank(got): self.fail("not attempted", _BLANK)
-        if got is None: self.fail("shape", f"{what} is None: is a `return` missing?")
-        if not isinstance(got, Tensor): self.fail("shape", f"{what} is of type {type(got).__name__}, expected a tensor.")
-        if shape is not None and tuple(got.shape) != tuple(shape): self.fail("shape", f"{what} has shape {tuple(got.shape)}, expected shape {tuple(shape)}.")
-        if whole is not None and whole != (got.dtype == torch.int64): self.fail("shape", f"{what} is {got.dtype}, expected {'states, torch.int64' if whole else 'floating point numbers'}.")
-        if got.is_floating_point() and bool(got.isnan().any()): self.fail("property", f"{what} holds NaN: is something divided by zero, or the log of zero taken?")
+        if got is None: self.fail("shape", f"expected a tensor for {what}, got None: is a `return` missing?")
+        if not isinstance(got, Tensor): self.fail("shape", f"expected a tensor for {what}, got {type(got).__name__}.")
+        if shape is not None and tuple(got.shape) != tuple(shape): self.fail("shape", f"expected shape {tuple(shape)} for {what}, got {tuple(got.shape)}.")
+        if whole is not None and whole != (got.dtype == torch.int64): self.fail("shape", f"expected {'states, torch.int64,' if whole else 'floating point numbers'} for {what}, got {got.dtype}.")
+        if got.is_floating_point() and bool(got.isnan().any()): self.fail("property", f"there is NaN in {what}: is something divided by zero, or the log of zero taken?")
         return got
 
     def holds(self, true, sentence: str): # sentence: what must hold
@@ -266,7 +266,7 @@ class Checker:
 
     def law(self, p, axis: int = -1, what: str = "the result"):
         "Probabilities: none negative, sums of one along the axis."
-        self.holds((p >= 0).all(), f"{what} holds a negative probability, {_show(p.min())}.")
+        self.holds((p >= 0).all(), f"there is a negative probability in {what}, {_show(p.min())}.")
         worst = p.sum(axis).flatten(); worst = worst[(worst - 1).abs().argmax()]
         self.holds((worst - 1).abs() < 1e-6, f"Each row of {what} must sum to one, one sums to {_show(worst)}.")
 
@@ -520,6 +520,12 @@ def write_learner(source: str | Path,   # a solved notebook
         _write(path, data)
         return Written(path, True, kept, stale)
     raise ValueError(f"{path.name}: it changes faster than it can be renewed; close it and try again")
+
+# %% ../nbs/91_exercises.ipynb #f0a7a6f7
+def fold_solution(cell):
+    "Fold the solution of an exercise on its page (a processor of nbdev's)."
+    about = cell.get("directives_", {}).get("exercise") if cell.cell_type == "code" else None
+    if about: cell.source = f'#| code-fold: true\n#| code-summary: "Solution of {about[0]}"\n' + re.sub(r"^#\|\s*code-(fold|summary):.*\n", "", cell.source, flags=re.M)
 
 # %% ../nbs/91_exercises.ipynb #85c9d010
 def _expressions(source: str, least: int) -> dict[str, str]:
