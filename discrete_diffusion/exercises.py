@@ -188,7 +188,7 @@ def _log(entry: dict | None = None) -> list[dict]:
                 good.append(entry)
         return good
     except (OSError, Timeout) as e:
-        print(f"Your progress cannot be kept ({e}). The exercises work without it.")
+        print(f"Your progress cannot be kept ({getattr(e, 'strerror', None) or 'its file is locked'}). The exercises work without it.")
         return []
 
 def _write(path: Path, data: bytes):
