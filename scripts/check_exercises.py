@@ -72,6 +72,10 @@ def check_notebook(path):
     transform = TransformerManager().transform_cell
     cells = {i: transform(ex._bare(c.source)) for i, c in enumerate(nb.cells) if c.cell_type == "code" and ex._bare(c.source)}
     at = {i: (kind, e) for e in found for kind, i in e.at.items() if kind != "task"}
+    names = {i: names_of(c) for i, c in cells.items()}
+    for i, (kind, e) in at.items():                     # the learner's notebook has no banks: nothing may hang on their names
+        others = set().union(*(names[j][0] | names[j][1] for j in cells if j != i and at.get(j, ("",))[0] != "wrong"))
+        if kind == "wrong" and (both := names[i][1] & others): said.append(f"{path.stem}: the bank of {e.number} gives a meaning to {', '.join(sorted(both))}, which other cells use")
     ex.BANK.clear()
     shell, records = CaptureShell(path), {e.number: dict(number=e.number, wrong=0, caught=0, seconds=0.) for e in found}
     os.chdir(path.parent)
@@ -116,6 +120,7 @@ BROKEN = {"passes": ({}, None), "a check that passes the stub": ({"check": "#| c
           "a wrong answer that passes": ({"wrong": PARTS["wrong"] + "\nwrong_answer('8.1', '', lambda x: x * 2)"}, "lets a wrong answer pass"),
           "another sentence": ({"wrong": PARTS["wrong"].replace("the square", "the cube")}, "should hear 'the cube'"),
           "a small bank": ({"wrong": "#| hide\n#| wrong 8.1\nwrong_answer('8.1', 'the square', lambda x: x * x)"}, "1 wrong answers, 3 are the least"),
+          "a bank that shadows": ({"wrong": PARTS["wrong"] + "\ntwice = 3"}, "gives a meaning to twice"),
           "a bank on the page": ({"wrong": PARTS["wrong"].replace("#| hide\n", "")}, "shows on the page"),
           "a leak": ({"exercise": PARTS["exercise"].replace("x + x", "sum([x, x, 0 * x])"), "task": PARTS["task"] + " As in `sum([x, x, 0 * x])`."}, "of its answer stands in 8.1 task"),
           "a slow check": ({"check": PARTS["check"] + "\n    import time; time.sleep(6)"}, "5 are allowed")}
