@@ -4,6 +4,8 @@
 #   BROWSER=no           make learn: print the address, open nothing
 #   PORT=8888            make learn: where to listen
 #   CHAPTER=10_d3pm      make run, make notebooks: which chapter
+#   SOLVED=yes           make learn: open the solved notebooks in nbs/, to change the course
+#   FORCE=03_forward     make learn: set your notebook of a chapter aside and start it anew
 #   HEAVY=yes            make test: the long checks of scripts/heavy/ too
 
 PYTHON ?= python3
@@ -11,6 +13,8 @@ BROWSER ?= yes
 PORT ?= 8888
 CHAPTER ?=
 HEAVY ?= no
+SOLVED ?= no
+FORCE ?=
 
 VENV := .venv/bin/python
 ASKED := $(if $(filter command environment,$(firstword $(origin PYTHON))),--asked)
@@ -18,7 +22,7 @@ ASKED := $(if $(filter command environment,$(firstword $(origin PYTHON))),--aske
 .PHONY: help setup learn test run notebooks export
 
 help:
-	@echo "make learn                  install once, open the notebooks (BROWSER=no, PORT=8888)"
+	@echo "make learn                  install once, make your notebooks in work/, open them (BROWSER=no, PORT=8888, SOLVED=yes)"
 	@echo "make test                   install once, run every notebook as a test"
 	@echo "make run CHAPTER=10_d3pm    execute one chapter into runs/10_d3pm/, pictures beside it"
 	@echo "make export                 after an edit: clean the notebooks, write the library and README.md"
@@ -29,7 +33,7 @@ setup:
 	@"$(PYTHON)" scripts/setup_env.py $(ASKED)
 
 learn: setup
-	@exec $(VENV) scripts/learn.py --browser "$(BROWSER)" --port "$(PORT)"
+	@exec $(VENV) scripts/learn.py --browser "$(BROWSER)" --port "$(PORT)" --solved "$(SOLVED)" --force "$(FORCE)"
 
 test: setup
 	@exec $(VENV) scripts/test.py --heavy "$(HEAVY)"

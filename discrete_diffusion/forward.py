@@ -112,9 +112,10 @@ def cosine_betas(T: int, # steps
     f = torch.sin(math.pi / 2 * (1 - t) / (1 + _positive(offset, "offset"))) ** _positive(power, "power")
     return (1 - f[1:] / f[:-1]).clamp_max(most)
 
+# %% ../nbs/03_forward.ipynb #5ff43b06
 def absorbing_betas(T: int # steps
                     ) -> Tensor:
-    "1 / (T - i + 1), i = 1..T: alpha(i/T) = 1 - i/T (Sohl-Dickstein et al. 2015; D3PM): (T,) float64."
+    "Betas with alpha(i/T) = 1 - i/T (Sohl-Dickstein et al. 2015; D3PM): (T,) float64."
     return 1 / torch.arange(check_count(T, "T"), 0, -1, dtype=torch.float64)
 
 # %% ../nbs/03_forward.ipynb #2b0ca6f0

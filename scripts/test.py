@@ -42,10 +42,10 @@ def stop(*_):
     for process in list(RUNNING): end(process)
 
 
-def bounded(command, seconds, threads=None, cwd=NBS, closing=""):
+def bounded(command, seconds, threads=None, cwd=NBS, closing="", keep=None):
     """Run it in a process group of its own, which ends with it: None when it passed, else what it said.
 
-    Passed: exit status 0, in time, and its last line is `closing` where one is given.
+    Passed: exit status 0, in time, and its last line is `closing` where one is given. What it said is added to the list `keep`.
     """
     if STOPPED: return "not run"
     with tempfile.TemporaryFile() as log:
@@ -56,6 +56,7 @@ def bounded(command, seconds, threads=None, cwd=NBS, closing=""):
         finally: end(process); RUNNING.discard(process)
         process.wait(); log.seek(0); out = log.read()
     out = re.sub(r"\x1b\[[0-9;]*m", "", out.decode("utf-8", "replace")).rstrip()
+    if keep is not None: keep.append(out)
     if process.returncode == 0 and not late and out.endswith(closing): return None
     tail = "\n".join(out.splitlines()[-40:])
     why = f"not done after {seconds:.0f} seconds" if late else f"exit status {process.returncode}"
@@ -85,6 +86,13 @@ def runner_is_red():
     return said
 
 
+# Exercises: scripts/check_exercises.py, and that it is red where an exercise is broken.
+
+def exercises_are_checked():
+    from check_exercises import check_all, is_red
+    return is_red() + check_all()
+
+
 # What is generated must be what stands. Checked on a copy, so that nothing of the learner's changes.
 
 def generated_is_current():
@@ -98,8 +106,8 @@ def generated_is_current():
         shutil.copy(LIB / "__init__.py", top / LIB.name)
         broken = bounded([sys.executable, "scripts/export.py"], TIMEOUT * PATIENCE, 1, cwd=top)
         if broken: return [f"`make export` fails:\n{broken}"]
-        stands = {p.relative_to(ROOT): p.read_bytes() for p in [*notebooks(), *LIB.glob("*.py"), ROOT / "README.md"] if p.exists()}
-        made = {p.relative_to(top): p.read_bytes() for p in [*top.glob("nbs/*.ipynb"), *top.glob(f"{LIB.name}/*.py"), top / "README.md"]}
+        stands = {p.relative_to(ROOT): p.read_bytes() for p in [*notebooks(), *LIB.glob("*.py"), LIB / "exercises.json", ROOT / "README.md"] if p.exists()}
+        made = {p.relative_to(top): p.read_bytes() for p in [*top.glob("nbs/*.ipynb"), *top.glob(f"{LIB.name}/*.py"), top / LIB.name / "exercises.json", top / "README.md"]}
     said = []
     for name in sorted(stands.keys() | made.keys()):
         what = "has no notebook" if name not in made else "is missing" if name not in stands else "is stale"
@@ -153,7 +161,8 @@ def notebooks_are_tidy(): return [f"{p.name}, {complaint}" for p in notebooks() 
 
 
 CHECKS = [("the runner is red on broken notebooks", runner_is_red), ("generated files are current", generated_is_current),
-          ("imports run only forward", imports_run_forward), ("notebooks are tidy", notebooks_are_tidy)]
+          ("imports run only forward", imports_run_forward), ("notebooks are tidy", notebooks_are_tidy),
+          ("exercises: their checks are checked", exercises_are_checked)]
 
 
 def main():
