@@ -1,7 +1,7 @@
 """Make the trained weights that ship with the package, from the start, one network at a time.
 
     python scripts/pretrain.py digits                    chapter 10's masked D3PM: some minutes on one core
-    python scripts/pretrain.py masked                    chapter 15's network on tiny Shakespeare: six minutes on one core
+    python scripts/pretrain.py masked                    chapter 15's model, larger and longer, on tiny Shakespeare: some 75 minutes on one core
     python scripts/pretrain.py uniform                   the network of chapters 14 and 16, likewise
     python scripts/pretrain.py ar                        the next-letter baseline on the plays: three minutes on one core
     python scripts/pretrain.py digits --folder /some/where --seed 1 --steps 100
@@ -95,9 +95,9 @@ def digits(a, say):
     return "digits", net, "models.DigitNet", arguments, notes
 
 
-def text(a, say, name, what, use, build, source, defaults, corrections=0):
+def text(a, say, name, what, use, build, source, defaults, sample=None):
     """A network for text. `build(K, tokens)` gives it, its system and a line about the noise; `defaults` are steps, windows a step, their length,
-    and the length of the samples that are judged."""
+    and the length of the samples that are judged; `sample(system, net, shape, generator)` draws them (None: as the system does, one step a letter)."""
     from discrete_diffusion.data import CharTokenizer, load_text, windows
     from discrete_diffusion.evaluation import TextReport
     from discrete_diffusion.models import count_parameters
@@ -118,10 +118,10 @@ def text(a, say, name, what, use, build, source, defaults, corrections=0):
     say(f"{steps} steps of {batch} windows of {length}, {count_parameters(net):,} parameters")
     draws = lambda: torch.Generator().manual_seed(0)
     round_to_half(net)
-    if isinstance(system, NextLetter): bits = system.bits(net, held); out = system.sample(net, (50, long), generator=draws())
-    else:
-        bits = system.bits(net, held[:: max(1, len(held) // 500)], passes=4, generator=draws())
-        out = system.sample(net, (50, long), long, generator=draws(), **(dict(corrections=corrections) if corrections else {}))
+    if isinstance(system, NextLetter): bits = system.bits(net, held); sample = lambda system, net, shape, generator: system.sample(net, shape, generator=generator)
+    else: bits = system.bits(net, held[:: max(1, len(held) // 500)], passes=4, generator=draws())
+    sample = sample or (lambda system, net, shape, generator: system.sample(net, shape, long, generator=generator))
+    out = sample(system, net, (50, long), draws())
     samples = tokenizer.decode(out.x)
     report = TextReport(samples, corpus.train, corpus.held)
     say(f"held out: {bits}"); say(f"{out.calls} network calls, {out.seconds:.0f} s"); say(report)
@@ -136,14 +136,16 @@ def text(a, say, name, what, use, build, source, defaults, corrections=0):
 
 
 def masked(a, say):
-    "Chapter 15's masked diffusion on tiny Shakespeare: protocol P."
+    "Chapter 15's masked diffusion on tiny Shakespeare, with more layers, longer windows and more steps."
     from discrete_diffusion.forward import Absorbing, linear_schedule
     from discrete_diffusion.mdlm import MaskedText
+    from discrete_diffusion.samplers import leap, remask
     from discrete_diffusion.transformer import TextNet, letter_frequencies
-    build = lambda K, tokens: (TextNet(K, K + 1, frequencies=letter_frequencies(tokens, K)), MaskedText(Absorbing(K, linear_schedule())),
+    build = lambda K, tokens: (TextNet(K, K + 1, width=144, heads=6, depth=6, frequencies=letter_frequencies(tokens, K)), MaskedText(Absorbing(K, linear_schedule()), ramp=.5),
                                f"Absorbing({K}, linear_schedule()): alpha(t) = 1 - t, state {K} is the mask")
     return text(a, say, "masked", "Shakespeare by characters: masked diffusion without time (chapter 15)",
-                "MaskedText(Absorbing(65, linear_schedule())).sample(net, (4, 64), 64)", build, "tinyshakespeare", (2000, 12, 64, 64))
+                "leap(net, Absorbing(65, linear_schedule()), (4, 256), 768, method=remask(.04, 'cap'), time_free=True)", build, "tinyshakespeare", (7000, 8, 256, 256),
+                lambda system, net, shape, generator: leap(net, system.kernel, shape, 768, method=remask(.04, "cap"), time_free=True, generator=generator))
 
 
 def uniform(a, say):
@@ -154,7 +156,8 @@ def uniform(a, say):
     build = lambda K, tokens: (TextNet(K, K, time=True, frequencies=letter_frequencies(tokens, K)), ScoreEntropy(Uniform(K, polynomial_schedule(1.5))),
                                f"Uniform({K}, polynomial_schedule(1.5)): alpha(t) = 1 - t^1.5; the answer is the leave-one-out posterior")
     return text(a, say, "uniform", "Shakespeare by characters: uniform noise, score entropy or flow matching (chapters 14 and 16)",
-                "ScoreEntropy(Uniform(65, polynomial_schedule(1.5))).sample(net, (4, 64), 64, corrections=3)", build, "tinyshakespeare", (2000, 12, 64, 64), corrections=3)
+                "ScoreEntropy(Uniform(65, polynomial_schedule(1.5))).sample(net, (4, 64), 64, corrections=3)", build, "tinyshakespeare", (2000, 12, 64, 64),
+                lambda system, net, shape, generator: system.sample(net, shape, 64, corrections=3, generator=generator))
 
 
 def ar(a, say):
