@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['check_count', 'check_states', 'has_float64', 'check_times', 'check_finite', 'check_probs', 'per_item',
-           'seed_everything', 'uniforms', 'draw', 'entropy']
+           'seed_everything', 'uniforms', 'draw', 'entropy', 'write_atomically']
 
 # %% ../nbs/00_core.ipynb #00-core-02
-import math, numbers, random
+import math, numbers, os, random
+from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
@@ -149,3 +150,20 @@ def entropy(p: Tensor # (..., N) probabilities
             ) -> Tensor: # (...,) nats, in p's dtype
     "Entropy of each row in nats, between 0 and log N. Raises what `check_probs` raises."
     return torch.special.entr(check_probs(p, "p")).sum(-1)
+
+# %% ../nbs/00_core.ipynb #00-core-w2
+def write_atomically(path: str | Path, # the file; its folder must exist
+                     data: bytes       # all of it
+                     ) -> Path:        # the file
+    "All of the data under this name, or what stood there before. Raises OSError (no space, no right); nothing half-written is left then."
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as f: f.write(data); f.flush(); os.fsync(f.fileno())
+        os.replace(temporary, path)
+    finally: temporary.unlink(missing_ok=True)
+    if os.name == "posix":                     # the new name, too, has to reach the disk
+        folder = os.open(path.parent, os.O_RDONLY)
+        try: os.fsync(folder)
+        finally: os.close(folder)
+    return path

@@ -181,7 +181,7 @@ def _log(entry: dict | None = None) -> list[dict]:
             if bad:
                 aside = next(p for i in itertools.count(1) if not (p := path.with_name(f"{path.stem}.damaged-{i}{path.suffix}")).exists())
                 os.replace(path, aside)
-                _write(path, "".join(json.dumps(e) + "\n" for e in good).encode())
+                write_atomically(path, "".join(json.dumps(e) + "\n" for e in good).encode())
                 print(f"The record of your progress was damaged. It is set aside as {aside.name}; {len(good)} entries could be read and are kept.")
             if entry:
                 with open(path, "ab") as f: f.write((json.dumps(entry) + "\n").encode()); f.flush(); os.fsync(f.fileno())
@@ -190,14 +190,6 @@ def _log(entry: dict | None = None) -> list[dict]:
     except (OSError, Timeout) as e:
         print(f"Your progress cannot be kept ({getattr(e, 'strerror', None) or 'its file is locked'}). The exercises work without it.")
         return []
-
-def _write(path: Path, data: bytes):
-    "All of the data under this name, or what stood there before."
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as f: f.write(data); f.flush(); os.fsync(f.fileno())
-        os.replace(part, path)
-    finally: part.unlink(missing_ok=True)
 
 def _record(number: str, state: str):
     if _STATE["recording"]: _log(dict(number=number, state=state, at=time.strftime("%Y-%m-%d %H:%M:%S")))
@@ -509,7 +501,7 @@ def write_learner(source: str | Path,   # a solved notebook
         nb, kept, stale = copy.deepcopy(new), [], []
         if force and raw is not None:
             aside = next(p for i in itertools.count(1) if not (p := folder/f"{path.stem}.aside-{i}.ipynb").exists())
-            _write(aside, raw)
+            write_atomically(aside, raw)
         elif raw is not None:
             try: old = nbformat.reads(raw.decode("utf-8"), as_version=4)
             except Exception: raise ValueError(f"{path.name}: the file in the work folder is no notebook that can be read; it is left alone. To start it anew: make learn FORCE={source.stem} (the file is set aside, not lost)") from None
@@ -517,7 +509,7 @@ def write_learner(source: str | Path,   # a solved notebook
         data = (nbformat.writes(nb) + "\n").encode()
         if data == raw: return Written(path, False, kept, stale)
         if (path.read_bytes() if path.exists() else None) != raw: continue       # someone saved in the meantime: look again
-        _write(path, data)
+        write_atomically(path, data)
         return Written(path, True, kept, stale)
     raise ValueError(f"{path.name}: it changes faster than it can be renewed; close it and try again")
 

@@ -6,7 +6,7 @@
 __all__ = ['FORMAT', 'NETWORKS', 'save_pretrained', 'Pretrained', 'pretrained_names', 'load_pretrained']
 
 # %% ../nbs/92_pretrained.ipynb #c486f593
-import hashlib, importlib, json, os, re
+import hashlib, importlib, json, re
 from dataclasses import dataclass, field
 from pathlib import Path
 import torch
@@ -48,14 +48,6 @@ def _compare(name: str, tensors: dict[str, Tensor], net: nn.Module):
         if a != b: raise ValueError(f"{name}: weights of another network: '{k}' is {a} there and {b} in {type(net).__name__}")
 
 # %% ../nbs/92_pretrained.ipynb #f50781b4
-def _write(path: Path, data: bytes):
-    "All of the data under this name, or what stood there before."
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as f: f.write(data); f.flush(); os.fsync(f.fileno())
-        os.replace(part, path)
-    finally: part.unlink(missing_ok=True)
-
 _FIELDS = {"format": int, "package": str, "network": str, "arguments": dict, "notes": dict, "bytes": int, "sha256": str}
 
 def _read_list(folder: Path) -> dict[str, dict]:
@@ -95,10 +87,10 @@ def save_pretrained(name: str,            # small letters, digits, hyphens
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.safetensors"
     listed = {**_read_list(folder), name: {**record, "bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}}
-    _write(path, raw)
+    write_atomically(path, raw)
     line = lambda k, v: f"  {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}"
     text = ",\n".join(f"{json.dumps(n)}: {{\n" + ",\n".join(line(k, v) for k, v in e.items()) + "\n}" for n, e in sorted(listed.items()))
-    _write(folder / "weights.json", f"{{\n{text}\n}}\n".encode())
+    write_atomically(folder / "weights.json", f"{{\n{text}\n}}\n".encode())
     return path
 
 # %% ../nbs/92_pretrained.ipynb #5f77be7a

@@ -7,12 +7,12 @@
 Tiny Shakespeare 90/10, windows of 64, 4 layers, 4 heads, width 128, batch 12, 2,000 steps, no dropout. Scored on all 1,742
 disjoint windows of the validation part, 16 independent draws of the noise each, each of the 64 characters paid for.
 """
-import argparse, json, math, os, platform, statistics, sys, time
+import argparse, json, math, os, statistics, sys, time
 from pathlib import Path
 import torch
 from torch import nn
 from torch.nn import functional as F
-from house import LIB, ROOT, write_atomically
+from house import LIB, ROOT, machine, write_atomically
 from discrete_diffusion.data import CharTokenizer, load_text, windows
 from discrete_diffusion.d3pm import D3PM
 from discrete_diffusion.evaluation import bits_per_dim, word_share
@@ -93,11 +93,6 @@ def build(name, K, tokens, seed):
     if name == "score_absorbing": frequencies = F.pad(frequencies, (0, 1))
     if name == "score_published": frequencies = None
     return label, system, TextNet(K, frequencies=frequencies, **special)
-
-
-def machine():
-    return {"processors": os.cpu_count(), "threads": torch.get_num_threads(), "architecture": platform.machine(), "torch": torch.__version__,
-            "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None}
 
 
 def corpus(a):

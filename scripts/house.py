@@ -1,5 +1,5 @@
 "What the scripts share: where things are, the chapters, and what a saved notebook may hold."
-import ast, json, os, re, sys
+import ast, json, os, platform, re, sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,6 +37,14 @@ def write_atomically(path, data):
     with open(part, "wb") as f:
         f.write(data); f.flush(); os.fsync(f.fileno())
     os.replace(part, path)
+
+
+def machine():
+    "The class of machine that measures, without its name."
+    import torch
+    return {"processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(), "threads": torch.get_num_threads(),
+            "architecture": platform.machine(), "system": platform.system(), "python": platform.python_version(), "torch": torch.__version__,
+            "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None}     # what else was running: it stretches the seconds
 
 
 OUTPUT_LIMIT = 300_000      # characters of saved outputs in one notebook

@@ -10,10 +10,11 @@ Each recipe trains, rounds the network to the half precision in which it is stor
 hands it with its notes (data and their checksum, configuration, loss, seconds, machine and its load, numbers) to `save_pretrained`.
 What it printed stands beside the weights in NAME.log. The same seed, threads and versions give the same weights.
 """
-import argparse, hashlib, os, platform, sys, time
+import argparse, hashlib, sys, time
 from pathlib import Path
 import torch
 import discrete_diffusion
+from house import machine, write_atomically
 from discrete_diffusion.pretrained import load_pretrained, save_pretrained
 
 LIMIT = 8_000_000      # bytes of all weights together
@@ -21,13 +22,6 @@ DEFAULT = Path(discrete_diffusion.__file__).parent / "weights"
 
 
 # What every recipe records.
-
-def machine():
-    "The class of machine, without its name."
-    return {"processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(), "threads": torch.get_num_threads(),
-            "architecture": platform.machine(), "system": platform.system(), "python": platform.python_version(), "torch": torch.__version__,
-            "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None}     # what else was running: it stretches the seconds
-
 
 def checksum(*parts):
     "SHA-256 of texts, and of tensors with their shapes and types, one after another."
@@ -189,6 +183,5 @@ if __name__ == "__main__":
     assert all(torch.equal(v, back[k]) for k, v in net.state_dict().items()), "what was measured must be what was stored"
     total = sum(p.stat().st_size for p in a.folder.glob("*.*"))
     say(f"{path.name}: {path.stat().st_size:,} bytes; all weights together {total:,} of {LIMIT:,}; {time.time() - start:.0f} s in all")
-    part = path.with_name(f".{name}.log.part")
-    part.write_text("\n".join(said) + "\n", encoding="utf-8"); os.replace(part, path.with_suffix(".log"))
+    write_atomically(path.with_suffix(".log"), "\n".join(said) + "\n")
     if total > LIMIT: sys.exit(f"The weights must not exceed {LIMIT:,} bytes together.")

@@ -157,12 +157,26 @@ def imports_run_forward():
     return sorted(set(said))
 
 
+# Every version in constraints.txt must be one for the oldest Python that the course names, its first release included.
+
+def versions_fit():
+    from importlib import metadata
+    from packaging.specifiers import SpecifierSet
+    oldest = re.search(r"min_python\s*=\s*(\S+)", (ROOT / "settings.ini").read_text(encoding="utf-8"))[1] + ".0"
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.M))
+    said = []
+    for d in metadata.distributions():
+        name, needs = d.metadata["Name"], d.metadata["Requires-Python"]
+        if name in pins and needs and not SpecifierSet(needs).contains(oldest): said.append(f"constraints.txt: {name}=={pins[name]} needs Python {needs}, the course says {oldest}")
+    return said
+
+
 def notebooks_are_tidy(): return [f"{p.name}, {complaint}" for p in notebooks() for complaint in untidy(p)]
 
 
 CHECKS = [("the runner is red on broken notebooks", runner_is_red), ("generated files are current", generated_is_current),
           ("imports run only forward", imports_run_forward), ("notebooks are tidy", notebooks_are_tidy),
-          ("exercises: their checks are checked", exercises_are_checked)]
+          ("exercises: their checks are checked", exercises_are_checked), ("pinned versions serve the oldest Python", versions_fit)]
 
 
 def main():
