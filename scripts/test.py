@@ -11,7 +11,7 @@ from house import LIB, NBS, ROOT, environment, find_chapter, notebooks, untidy
 
 LONG = {"10_d3pm": 1800, "15_mdlm": 1200, "16_flow": 1200, "14_sedd": 1200}   # notebooks that train: they start first, and may take so many seconds
 TIMEOUT = 300                       # seconds for any other
-HEAVY_TIMEOUT = 1800                # seconds for a script of scripts/heavy/
+HEAVY_TIMEOUT = 3600                # seconds for a script of scripts/heavy/
 PATIENCE = float(os.environ.get("TEST_PATIENCE", 1))    # a slow machine multiplies them
 
 ONE = """
