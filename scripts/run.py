@@ -3,9 +3,10 @@
     run.py 10_d3pm              the executed notebook and its pictures go to runs/10_d3pm/
     run.py --inplace [10_d3pm]  the outputs are saved in nbs/ (all notebooks when none is named)
 """
-import base64, os, re, shutil, signal, sys, tempfile, threading
+import base64, io, os, re, shutil, signal, sys, tempfile, threading
 from pathlib import Path
 import nbformat
+from PIL import Image
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from tqdm import tqdm
@@ -73,6 +74,17 @@ def save_pictures(nb, folder):
     return names
 
 
+def lighter(nb):
+    "Pictures among the outputs with 256 colours of their own in place of 16 million: a third of the bytes, and the eye sees no difference."
+    for cell in nb.cells:
+        for out in cell.get("outputs", []):
+            if "image/png" not in out.get("data", {}): continue
+            raw, made = base64.b64decode(out["data"]["image/png"]), io.BytesIO()
+            with Image.open(io.BytesIO(raw)) as image:
+                if image.mode != "P": Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(made, "PNG", optimize=True)
+            if 0 < made.tell() < len(raw): out["data"]["image/png"] = base64.b64encode(made.getvalue()).decode()
+
+
 def run(path):
     "Into a folder of its own, which takes the place of the last one only when it is complete."
     nb, stopped = execute(path)
@@ -95,6 +107,7 @@ def run_in_place(path):
     from nbdev.clean import nbdev_clean
     nb, stopped = execute(path)
     if stopped: sys.exit(f"{path.stem} {stopped}; nbs/{path.name} is as it was.")
+    lighter(nb)
     write_atomically(path, nbformat.writes(nb) + "\n")
     nbdev_clean.__wrapped__(str(path))
     for complaint in untidy(path): print(f"{path.stem}: {complaint}")
