@@ -1,4 +1,4 @@
-"An installed wheel carries the trained weights: built without a network, unpacked elsewhere, every network loads from there."
+"An installed wheel carries the trained weights, the exercises' references and the table of results: built without a network, unpacked elsewhere, they load from there."
 import os, shutil, subprocess, sys, tempfile, time
 from pathlib import Path
 
@@ -7,6 +7,10 @@ LOAD = """
 import sys, discrete_diffusion
 from discrete_diffusion.pretrained import load_pretrained, pretrained_names
 assert discrete_diffusion.__file__.startswith(sys.argv[1]), discrete_diffusion.__file__
+from pathlib import Path
+from discrete_diffusion.exercises import references
+here = Path(discrete_diffusion.__file__).parent
+assert references() and (here / "results" / "protocol_p.json").is_file()
 print(*(load_pretrained(n).name for n in pretrained_names()))
 """
 
