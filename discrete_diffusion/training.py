@@ -189,17 +189,10 @@ def write_tensors(path: str | Path,           # the file; its folder must exist
     "Write a safetensors file with a checksum, whole or not at all. Raises TypeError (not tensors), OSError (no space, no right)."
     for name, x in tensors.items():
         if not isinstance(x, Tensor): raise TypeError(f"tensors: expected tensors, got {type(x).__name__} under '{name}'")
-    path, text = Path(path), json.dumps(notes, sort_keys=True)
+    text = json.dumps(notes, sort_keys=True)
     tensors = {name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()}
     raw = to_safetensors(tensors, {"notes": text, "sha256": _checksum(tensors, text)})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as f: f.write(raw); f.flush(); os.fsync(f.fileno())
-    os.replace(temporary, path)
-    if os.name == "posix":                                             # the new name, too, has to reach the disk
-        folder = os.open(path.parent, os.O_RDONLY)
-        try: os.fsync(folder)
-        finally: os.close(folder)
-    return path
+    return write_atomically(path, raw)
 
 def read_tensors(path: str | Path # a file of `write_tensors`
                  ) -> tuple[dict[str, Tensor], dict]: # tensors on the CPU, notes
