@@ -19,7 +19,7 @@ from .losses import _clean_nats
 from .evaluation import Bits
 from .ctmc import *
 
-# %% ../nbs/12_bounds.ipynb #5cfc320a
+# %% ../nbs/12_bounds.ipynb #6784fe85
 def score_entropy(log_score: Tensor, # any shape: log of the model's ratios s; -inf for s = 0
                   ratio: Tensor      # the same shape: the true ratios r, at least 0
                   ) -> Tensor:       # the same shape, at least 0, in log_score's dtype
@@ -57,6 +57,7 @@ def _of_shape(logits, x_t, K):
 
 def _float(x): return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
+# %% ../nbs/12_bounds.ipynb #c98148c6
 def score_rate(kernel: Redraw,
                log_score: Tensor, # (batch, *shape, N): log of the model's ratios p_t(y)/p_t(x_t); the entry at x_t is not read
                x_0: Tensor,       # (batch, *shape) clean states
@@ -73,7 +74,7 @@ def score_rate(kernel: Redraw,
     cost = score_entropy(ls.masked_fill(still, 0.), r.masked_fill(still, 1.))
     return into.to(ls.dtype) * cost.sum(-1)
 
-# %% ../nbs/12_bounds.ipynb #4fa51437
+# %% ../nbs/12_bounds.ipynb #80f3288f
 def masked_rate(kernel: Absorbing,
                 logits: Tensor, # (batch, *shape, K), the model's answer at x_t
                 x_0: Tensor,    # (batch, *shape) clean states

@@ -58,6 +58,7 @@ def reveal_rate(self: Redraw, t) -> Tensor:
     if bool((a >= 1).any()): raise ValueError("t: expected times with alpha(t) < 1, got alpha(t) = 1, where nothing is left to reveal")
     return -self.alpha.slope(t) / (1 - a)
 
+# %% ../nbs/11_ctmc.ipynb #570cbd6b
 @patch
 def rate_matrix(self: Redraw, t) -> Tensor:
     "R_t = beta(t) (1 pi^T - I): (N, N), or (batch, N, N) for times (batch,); rows sum to zero. For looking at: samplers never build it."
@@ -76,6 +77,10 @@ class Jumps:
         n = (self.times <= per_item(check_times(t, "t", len(self.start)), self.start)[..., None]).sum(-1, keepdim=True)
         return torch.cat([self.start[..., None], self.states], -1).gather(-1, n)[..., 0]
 
+def _check_redraw(kernel):
+    if not isinstance(kernel, Redraw): raise TypeError(f"kernel: expected a Redraw kernel (Uniform, Absorbing), which has rates, got {type(kernel).__name__}")
+
+# %% ../nbs/11_ctmc.ipynb #8a6836e4
 def gillespie(kernel: Redraw,
               x_0: Tensor,      # (batch, *shape) clean states, on the CPU
               end: float = 1.,  # until when; alpha(end) > 0 unless the kernel is absorbing
@@ -98,9 +103,6 @@ def gillespie(kernel: Redraw,
     stack = lambda some, like: torch.stack(some, -1) if some else like.new_zeros((*x_0.shape, 0))
     return Jumps(start, stack(times, level), stack(states, x_0))
 
-def _check_redraw(kernel):
-    if not isinstance(kernel, Redraw): raise TypeError(f"kernel: expected a Redraw kernel (Uniform, Absorbing), which has rates, got {type(kernel).__name__}")
-
 # %% ../nbs/11_ctmc.ipynb #d6a7fb0e
 def _wide(x): return x.double() if has_float64(x.device) else x.float()
 def _can(z): return z > (1e-290 if z.dtype == torch.float64 else 1e-30)
@@ -122,13 +124,15 @@ def _ratio(kernel, w, x_t, t, name):
     if n: raise ValueError(f"{name}: expected mass on a symbol that can lead to x_t, got an event of probability zero at {n} of {here.numel()} tokens")
     return z / here
 
+# %% ../nbs/11_ctmc.ipynb #81309955
 def score_from_loo(kernel: Kernel,
                    p_loo: Tensor, # (batch, *shape, K): p(x_0 | x_t without this site), the LEAVE-ONE-OUT posterior
                    x_t: Tensor,   # noisy states, (batch, *shape) int64
                    t              # their time, a number or (batch,)
                    ) -> Tensor:   # (batch, *shape, N) float64
     "The concrete score (p_loo Qbar_t)(y) / (p_loo Qbar_t)(x_t); 1 at y = x_t. Under Absorbing zero elsewhere at shown tokens. Raises TypeError, ValueError."
-    return _ratio(kernel, _check_p(kernel, p_loo, "p_loo", x_t, t), x_t, t, "p_loo")
+    p = _check_p(kernel, p_loo, "p_loo", x_t, t)
+    return _ratio(kernel, p, x_t, t, "p_loo")
 
 def score_from_full(kernel: Kernel,
                     p_full: Tensor, # (batch, *shape, K): p(x_0 | x_t), the FULL posterior
@@ -136,7 +140,8 @@ def score_from_full(kernel: Kernel,
                     t               # their time, a number or (batch,)
                     ) -> Tensor:    # (batch, *shape, N) float64
     "The concrete score sum_k p_full(k) q(y | k) / q(x_t | k). Mass on a k that cannot lead to x_t is dropped. Raises TypeError, ValueError."
-    p = _check_p(kernel, p_full, "p_full", x_t, t); ev = kernel.evidence(x_t, t); can = _can(ev)
+    p = _check_p(kernel, p_full, "p_full", x_t, t)
+    ev = kernel.evidence(x_t, t); can = _can(ev)
     return _ratio(kernel, torch.where(can, p / torch.where(can, ev, 1.), 0.), x_t, t, "p_full")
 
 # %% ../nbs/11_ctmc.ipynb #a9f99d44

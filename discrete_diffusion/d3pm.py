@@ -69,9 +69,8 @@ class D3PM:
 
     def loss(self, model: nn.Module, x_0: Tensor, x_t: Tensor, s: Tensor, t: Tensor, y: Tensor) -> dict[str, Tensor]:
         "T times the KL of the drawn step, nats per pixel: an unbiased estimate of the bound's diffusion part. Draws nothing."
-        logits = model(x_t, t, y)
-        if isinstance(self.kernel, Absorbing): step = masked_step_kl(self.kernel, logits, x_0, x_t, s, t)
-        else: step = step_kl(self.kernel, logits, x_0, x_t, s, t, self.reverse)
+        asked = self.kernel, model(x_t, t, y), x_0, x_t, s, t
+        step = masked_step_kl(*asked) if isinstance(self.kernel, Absorbing) else step_kl(*asked, self.reverse)
         return {"loss": self.T * step.flatten(1).mean(1).float(), "t": t}
 
     def bits(self, model: nn.Module,

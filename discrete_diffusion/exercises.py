@@ -22,7 +22,7 @@ from .core import *
 
 # %% ../nbs/91_exercises.ipynb #a31aebe0
 _MARK = re.compile(r"#\|[ \t]*(exercise|check|wrong)\b[ \t]*(.*)")
-_ABOUT = re.compile(r"(\d+\.\d+)(?:[ \t]+([A-Za-z_][\w.]*(?:[ \t]*,[ \t]*[A-Za-z_][\w.]*)*))?[ \t]+(★{1,4})[ \t]+(\d+)[ \t]?min[ \t]*")
+_ABOUT = re.compile(r"(\d+\.\d+)(?:[ \t]+([A-Za-z_][\w.]*(?:[ \t]*,[ \t]*[A-Za-z_][\w.]*)*))?[ \t]+(★{1,4})[ \t]+(\d+)[ \t]?min(?:[ \t]+(extra))?[ \t]*")
 
 @dataclass
 class Exercise:
@@ -32,6 +32,7 @@ class Exercise:
     title: str        # from the heading of the task
     stars: int        # difficulty, 1 to 4
     minutes: int      # for a learner
+    extra: bool       # can it be left out by someone who is short of time?
     names: list[str]  # what the learner writes
     source: str       # the solution's cell, without directives
     given: str        # the learner's cell before anything is written in it
@@ -59,7 +60,7 @@ def find_exercises(nb,          # a solved notebook, as nbformat reads it
             if kind == "exercise":
                 m = _ABOUT.fullmatch(about)
                 if not m: stop(i, f"expected a mark like '#| exercise 3.1 name ★★ 10min', got {about!r}")
-                number, names, stars, minutes = m.groups()
+                number, names, stars, minutes, extra = m.groups()
                 if number != f"{int(chapter[:2])}.{len(found) + 1}": stop(i, f"expected exercise {int(chapter[:2])}.{len(found) + 1}, got {number}")
                 heading = i and cells[i - 1].cell_type == "markdown" and re.search(rf"^#+ Exercise {re.escape(number)}: (.+)$", cells[i - 1].source, re.M)
                 if not heading: stop(i, f"expected a task above it, markdown with a heading '### Exercise {number}: ...'")
@@ -68,7 +69,7 @@ def find_exercises(nb,          # a solved notebook, as nbformat reads it
                 except (ValueError, SyntaxError) as e: stop(i, f"exercise {number}: {e}")
                 try: given = _given(source, names, number, cells[i - 1].source)
                 except (ValueError, SyntaxError) as e: stop(i - 1, f"exercise {number}: {e}")
-                found.append(Exercise(number, chapter, heading[1].strip(), len(stars), int(minutes), names, source, given, {"task": i - 1, "exercise": i}))
+                found.append(Exercise(number, chapter, heading[1].strip(), len(stars), int(minutes), bool(extra), names, source, given, {"task": i - 1, "exercise": i}))
                 continue
             e = found[-1] if found else None
             if not e or about.strip() != e.number: stop(i, f"{kind} {about}: there is no exercise of that number above it, or another one between")
@@ -262,11 +263,14 @@ class Checker:
         worst = p.sum(axis).flatten(); worst = worst[(worst - 1).abs().argmax()]
         self.holds((worst - 1).abs() < 1e-6, f"Each row of {what} must sum to one, one sums to {_show(worst)}.")
 
-    def close(self, got, want, what: str = "", tol: float = 1e-9, like: dict | None = None): # like: {name of a mistake: what it would give}
+    def close(self, got, want, what: str = "", tol: float = 1e-9, # of the difference
+              like: dict | None = None, # {name of a mistake: what it would give}
+              tell: bool = True): # say which value was expected; False where the value is what the learner is to find
         "The value, within `tol`; if it is that of a known mistake instead, the mistake's name."
+        self.margin = None
         if _blank(got): self.fail("not attempted", _BLANK)
         try: a, b = torch.broadcast_tensors(*(torch.as_tensor(v, dtype=torch.float64) for v in (got, want)))
-        except (RuntimeError, TypeError, ValueError): self.fail("shape", f"expected {what or 'a number'} like {_show(want)}, got {_show(got)}.")
+        except (RuntimeError, TypeError, ValueError): self.fail("shape", f"expected {what or 'a number'}{f' like {_show(want)}' if tell else ', a number'}, got {_show(got)}.")
         off = torch.where(a == b, 0., (a - b).abs()).nan_to_num(math.inf)
         if not bool((off > tol).any()): return
         at = [int(v) for v in torch.unravel_index(off.argmax(), off.shape)] if off.ndim else []
@@ -275,7 +279,9 @@ class Checker:
             v = torch.as_tensor(v, dtype=torch.float64).nan_to_num(7e77)
             return torch.broadcast_shapes(v.shape, a.shape) == a.shape and torch.allclose(a.nan_to_num(7e77), v.expand_as(a), rtol=0, atol=max(tol, 1e-9))
         same = next((k for k, v in (like or {}).items() if equal(v)), None)
-        self.fail("value", f"{what or 'the result'}{where}: expected {_show(b[tuple(at)].item())}, got {_show(a[tuple(at)].item())}." + (f" It looks like {same}." if same else ""))
+        expected, came = b[tuple(at)].item(), a[tuple(at)].item()
+        said = f"expected {_show(expected)}, got {_show(came)}." if tell else f"{_show(came)} is too {'large' if came > expected else 'small'}."
+        self.fail("value", f"{what or 'the result'}{where}: {said}" + (f" It looks like {same}." if same else ""))
 
     def refuses(self, call: Callable, sentence: str): # call: a function without arguments
         "ValueError or TypeError for what cannot be served."
@@ -353,7 +359,7 @@ def right_answer(number: str, *answers):
 
 # %% ../nbs/91_exercises.ipynb #3866b479
 def references() -> dict[str, dict]:
-    "What `make export` collected of every exercise, by number: chapter, title, stars, minutes, names, source."
+    "What `make export` collected of every exercise, by number: chapter, title, stars, minutes, extra, names, source."
     path = Path(discrete_diffusion.__file__).parent/"exercises.json"
     try: return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError: return {}
@@ -366,7 +372,7 @@ def collect_references(folder: str | Path # of the solved notebooks
     for path in sorted(Path(folder).glob("[0-9]*.ipynb")):
         for e in find_exercises(nbformat.read(path, as_version=4), path.stem):
             if e.number in out: raise ValueError(f"{path.stem}: exercise {e.number} is there twice")
-            out[e.number] = dict(chapter=e.chapter, title=e.title, stars=e.stars, minutes=e.minutes, names=e.names, source=e.source)
+            out[e.number] = dict(chapter=e.chapter, title=e.title, stars=e.stars, minutes=e.minutes, extra=e.extra, names=e.names, source=e.source)
     return (json.dumps(out, ensure_ascii=False, indent=1) + "\n").encode()
 
 def use_reference(number: str, # of the exercise
@@ -385,7 +391,7 @@ def workbook(chapter: str): # the name of the notebook
     print(f"{chapter}: {sum(done.get(n) == 'solved' for n in mine)} of {len(mine)} exercises solved. status() shows all chapters.")
 
 class Status(list):
-    "Rows of (chapter, exercises, solved, with the reference, minutes left); printed, a table."
+    "Rows of (chapter, exercises, solved, with the reference, minutes left without extras); printed, a table."
     def __repr__(self):
         line = lambda *c: f"{c[0]:16}{c[1]:>10}{c[2]:>8}{c[3]:>11}{c[4]:>14}"
         rows = [*self, ("all", *(sum(r[i] for r in self) for i in range(1, 5)))]
@@ -396,7 +402,7 @@ def status() -> Status:
     done, rows = progress(), {}
     for n, e in references().items():
         row = rows.setdefault(e["chapter"], [0, 0, 0, 0])
-        for i, v in enumerate((1, done.get(n) == "solved", done.get(n) == "reference", e["minutes"] * (done.get(n) != "solved"))): row[i] += v
+        for i, v in enumerate((1, done.get(n) == "solved", done.get(n) == "reference", e["minutes"] * (done.get(n) != "solved" and not e["extra"]))): row[i] += v
     return Status((k, *v) for k, v in rows.items())
 
 # %% ../nbs/91_exercises.ipynb #424218a6
@@ -434,7 +440,7 @@ def make_learner(solved,              # a solved notebook, as nbformat reads it;
         elif kind == "wrong": continue
         elif kind == "task":
             text = re.sub(r"^```python\n.*?\n```\n*", lambda m: "" if _is_scaffold(m[0], e) else m[0], cell.source, flags=re.M | re.S)
-            add(cell, f"{e.number} task", re.sub(rf"^(#+ Exercise {re.escape(e.number)}: .+)$", rf"\1\n\n{'★' * e.stars} · about {e.minutes} minutes", text, count=1, flags=re.M))
+            add(cell, f"{e.number} task", re.sub(rf"^(#+ Exercise {re.escape(e.number)}: .+)$", rf"\1\n\n{'★' * e.stars} · about {e.minutes} minutes{' · extra' * e.extra}", text, count=1, flags=re.M))
         elif kind == "exercise": add(cell, f"{e.number} exercise", f"# Exercise {e.number}: {', '.join(e.names)}\n{e.given}")
         elif kind == "check":
             add(cell, f"{e.number} check", f"# Check {e.number}: run this cell\n{bare}")
@@ -557,7 +563,7 @@ def leaks(nb, # a learner's notebook
     for e in exercises:
         tree, lines, answer = ast.parse(e.source), e.source.split("\n"), []
         for node in (n for name in e.names for n in _named(tree, name)):
-            if isinstance(node, ast.FunctionDef):
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
                 body = node.body[1:] if _is_doc(node.body[0]) else node.body
                 answer += [ast.unparse(n) for n in body]
             else:

@@ -96,7 +96,7 @@ def flow_rows(kernel: Redraw,
     if a_s >= 1: return p
     anew = kernel.push(p[..., :kernel.K], s if method == "coin" else t) if eta else p
     if method == "euler":
-        rates = _toward(kernel, p, x_t, kernel.reveal_rate(t))
+        rates = velocity(kernel, p_full, x_t, t)
         if eta and a_t > 0: rates = rates + eta * _toward(kernel, anew, x_t, kernel.reveal_rate(t) + kernel.beta(t))   # at alpha = 0 there is nothing to correct
         return leap_rows(rates, x_t, s, t)
     jump = (a_s - a_t) / (1 - a_t)

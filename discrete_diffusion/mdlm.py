@@ -102,6 +102,7 @@ class OrderBits:
         return (f"{self.mean:.4f} bits/char (standard error over windows {error(False):.4f}), by the mean probability {self.mixture:.4f} ({error(True):.4f}), "
                 f"{len(self.nats)} windows of {self.length} in {self.nats.shape[1]} orders each")
 
+# %% ../nbs/15_mdlm.ipynb #b614f731
 @patch
 @torch.no_grad()
 def order_bits(self: MaskedText,

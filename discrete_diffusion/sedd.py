@@ -106,6 +106,7 @@ def rows(self: ScoreEntropy, model: nn.Module,
         return (go * (1 - stay) / torch.where(out > 0, out, 1.)).scatter(-1, x[..., None], stay)
     return law
 
+# %% ../nbs/14_sedd.ipynb #15158875
 @patch
 @torch.no_grad()
 def sample(self: ScoreEntropy, model: nn.Module,

@@ -50,6 +50,7 @@ def rotary(L: int,                # places
     angle = torch.arange(L, device=device, dtype=dtype)[:, None] * w
     return angle.cos(), angle.sin()
 
+# %% ../nbs/13_transformer.ipynb #0325adca
 def rotate(x: Tensor,             # (..., L, d)
            cos: Tensor,           # (L, d / 2), from `rotary`
            sin: Tensor            # (L, d / 2)
@@ -78,7 +79,7 @@ class Near(nn.Module):
         for i, w in enumerate(self.w): out = torch.addcmul(out, padded[:, i:i + x.shape[1]], w)
         return out
 
-# %% ../nbs/13_transformer.ipynb #a93eeba9
+# %% ../nbs/13_transformer.ipynb #0bc449b0
 class TextBlock(nn.Module):
     """x + attention, then x + two layers with relu^2 between, each behind a norm and a look at the neighbours.
     Both outputs start at zero: fresh, the block is the identity, whatever the condition says. Raises TypeError, ValueError."""
@@ -103,7 +104,7 @@ class TextBlock(nn.Module):
                 e: Tensor | None = None     # (batch, width) the condition, for a timed block
                 ) -> Tensor:                # (batch, L, width)
         B, L, D = x.shape
-        s1, b1, g1, s2, b2, g2 = (None,) * 6 if self.film is None else self.film(e)[:, None].chunk(6, -1)
+        s1, b1, g1, s2, b2, g2 = self.told(e)
         h = self.near1(self.speak(_norm(x), s1, b1))
         q, k, v = self.qkv(h).view(B, L, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # (batch, heads, L, width / heads)
         q, k = rotate(_norm(q), *turn) * self.gain, rotate(_norm(k), *turn)
@@ -112,6 +113,7 @@ class TextBlock(nn.Module):
         h = self.near2(self.speak(_norm(x), s2, b2))
         return self.add(x, self.down(F.relu(self.up(h)).square()), g2)
 
+    def told(self, e): return (None,) * 6 if self.film is None else self.film(e)[:, None].chunk(6, -1)     # scale, shift and gate of both halves
     def speak(self, h, scale, shift): return h if scale is None else torch.addcmul(h + shift, h, scale)   # (1 + scale) h + shift
     def add(self, x, h, gate): return x + h if gate is None else torch.addcmul(x + h, h, gate)            # x + (1 + gate) h
 
@@ -199,7 +201,7 @@ def subs(logits: Tensor,  # (batch, *shape, K), or K + 1 of which the last is th
     kept = torch.where(symbol == x_t[..., None], 0., -math.inf).to(logits)
     return torch.where(hidden, logits.log_softmax(-1), kept)
 
-# %% ../nbs/13_transformer.ipynb #dc59e1aa
+# %% ../nbs/13_transformer.ipynb #27dc89e5
 def log_score(answer: Tensor, # (batch, *shape, N), what a network says
               x_t: Tensor     # (batch, *shape) states in 0..N-1
               ) -> Tensor:    # (batch, *shape, N)

@@ -146,6 +146,20 @@ def is_red():
     return said
 
 
+LEAST_HOURS, MOST_HOURS = 12, 20     # for chapters 00 to 18, reading and exercises without extras
+
+
+def hours():
+    "What the chapters say of themselves, added up."
+    parts = [p for p in notebooks() if p.name[:2].isdigit() and int(p.name[:2]) <= 18]
+    reading = sum(int(re.search(r"Minutes to read: (\d+)", p.read_text(encoding="utf-8"))[1]) for p in parts)
+    listed = json.loads((LIB / "exercises.json").read_text(encoding="utf-8")).values()
+    doing = sum(e["minutes"] for e in listed if not e["extra"] and e["chapter"] in {p.stem for p in parts})
+    total = (reading + doing) / 60
+    print(f"chapters 00 to 18: {reading} minutes of reading and {doing} of exercises, {total:.1f} hours; {sum(e['minutes'] for e in listed if e['extra'])} minutes of extras")
+    return [] if LEAST_HOURS <= total <= MOST_HOURS else [f"chapters 00 to 18 take {total:.1f} hours by their own account, {LEAST_HOURS} to {MOST_HOURS} are wanted"]
+
+
 ONE = "import sys, json; sys.path.insert(0, sys.argv[2]); from check_exercises import *; print('\\n' + json.dumps(check_notebook(Path(sys.argv[1]))))"
 
 
@@ -164,6 +178,7 @@ def check_all(paths=None, bounded=None, seconds=120):
     listed = json.loads((LIB / "exercises.json").read_text(encoding="utf-8"))
     listed = [n for n, e in listed.items() if e["chapter"] in {p.stem for p in paths or notebooks()}]
     if listed != [r["number"] for r in records] and not said: said.append("discrete_diffusion/exercises.json does not list the exercises of the notebooks: `make export` mends it")
+    if not paths: said += hours()
     count = lambda k: sum(r[k] for r in records)
     print(f"exercises: {len(records)}, wrong answers: {count('wrong')}, caught: {count('caught')}; slowest check {max((r['seconds'] for r in records), default=0):.1f} s", flush=True)
     return said
