@@ -388,7 +388,8 @@ def workbook(chapter: str): # the name of the notebook
     "The first line of a learner's notebook: from here on progress is kept."
     _STATE.update(recording=True, chapter=chapter); _BORROWED.clear()
     mine, done = [n for n, e in references().items() if e["chapter"] == chapter], progress()
-    print(f"{chapter}: {sum(done.get(n) == 'solved' for n in mine)} of {len(mine)} exercises solved. status() shows all chapters.")
+    here = f"{sum(done.get(n) == 'solved' for n in mine)} of {len(mine)} exercises solved" if mine else "no exercises here"
+    print(f"{chapter}: {here}. status() shows all chapters.")
 
 class Status(list):
     "Rows of (chapter, exercises, solved, with the reference, minutes left without extras); printed, a table."
