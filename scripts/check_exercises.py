@@ -6,6 +6,7 @@
 Runs of each notebook only the cells that its exercises need, once, in a process of its own. Complaints are printed, a report is the last line.
 """
 import ast, dis, json, os, re, sys, time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from house import LIB, find_chapter, notebooks
 
@@ -165,16 +166,19 @@ ONE = "import sys, json; sys.path.insert(0, sys.argv[2]); from check_exercises i
 
 def check_all(paths=None, bounded=None, seconds=120):
     "Complaints about all exercises; prints the report."
-    from test import bounded
-    said, records = [], []
-    for path in paths or notebooks():
-        if "#| exercise" not in path.read_text(encoding="utf-8"): continue
+    from test import bounded, processors
+
+    def one(path):
         out = []
         failed = bounded([sys.executable, "-c", ONE, str(path), str(Path(__file__).parent)], seconds * float(os.environ.get("TEST_PATIENCE", 1)), 1, keep=out)
-        try: complaints, made = json.loads(out[0].splitlines()[-1]) if failed is None else (None, None)
-        except (ValueError, IndexError): complaints = None
-        if complaints is None: said.append(f"{path.stem}: {failed or 'no report came back'}"); continue
-        said += complaints; records += made
+        try:
+            if failed is None: return json.loads(out[0].splitlines()[-1])
+        except (ValueError, IndexError): pass
+        return [f"{path.stem}: {failed or 'no report came back'}"], []
+
+    marked = [p for p in paths or notebooks() if "#| exercise" in p.read_text(encoding="utf-8")]
+    with ThreadPoolExecutor(min(2, processors())) as pool: reports = list(pool.map(one, marked))
+    said, records = [c for complaints, _ in reports for c in complaints], [r for _, made in reports for r in made]
     listed = json.loads((LIB / "exercises.json").read_text(encoding="utf-8"))
     listed = [n for n, e in listed.items() if e["chapter"] in {p.stem for p in paths or notebooks()}]
     if listed != [r["number"] for r in records] and not said: said.append("discrete_diffusion/exercises.json does not list the exercises of the notebooks: `make export` mends it")
