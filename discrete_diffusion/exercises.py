@@ -280,7 +280,8 @@ class Checker:
             return torch.broadcast_shapes(v.shape, a.shape) == a.shape and torch.allclose(a.nan_to_num(7e77), v.expand_as(a), rtol=0, atol=max(tol, 1e-9))
         same = next((k for k, v in (like or {}).items() if equal(v)), None)
         expected, came = b[tuple(at)].item(), a[tuple(at)].item()
-        said = f"expected {_show(expected)}, got {_show(came)}." if tell else f"{_show(came)} is too {'large' if came > expected else 'small'}."
+        twin = f", {abs(came - expected):.0e} off: was it worked out in float32? Float64 is wanted" if _show(came) == _show(expected) else ""
+        said = f"expected {_show(expected)}, got {_show(came)}{twin}." if tell else f"{_show(came)} is too {'large' if came > expected else 'small'}."
         self.fail("value", f"{what or 'the result'}{where}: {said}" + (f" It looks like {same}." if same else ""))
 
     def refuses(self, call: Callable, sentence: str): # call: a function without arguments

@@ -19,7 +19,7 @@ from discrete_diffusion.exercises import collect_references, find_exercises, mak
 from house import environment, find_chapter, notebooks
 from test import LONG, processors
 
-CHANGES = re.compile(r"\b\d+(?:\.\d+)?\s?(?:ms|s|seconds|minutes|MB|GB|steps/s|steps a second|times the speed)\b|seconds=\d+\.\d+|\d+:\d+<\d+:\d+|step-\d{8}|\.\d+\.tmp|0x[0-9a-f]+|\d+(?:\.\d+)?e-1\d\b")     # times, speeds, where a process was killed, addresses, rounding: not results
+CHANGES = re.compile(r" *\b\d+(?:\.\d+)?\s?(?:ms|s|seconds|minutes|MB|GB|steps/s|steps a second|times the speed)\b|seconds=\d+\.\d+|\d+:\d+<\d+:\d+|step-\d{8}|\.\d+\.tmp|0x[0-9a-f]+|\d+(?:\.\d+)?e-1\d\b")     # times, speeds, where a process was killed, addresses, rounding: not results
 
 
 def key(cell): return cell.metadata.get("course", {}).get("key", "")
