@@ -19,13 +19,14 @@ FORCE ?=
 VENV := .venv/bin/python
 ASKED := $(if $(filter command environment,$(firstword $(origin PYTHON))),--asked)
 
-.PHONY: help setup learn test run notebooks export
+.PHONY: help setup learn test run notebooks export site
 
 help:
 	@echo "make learn                  install once, make your notebooks in work/, open them (BROWSER=no, PORT=8888, SOLVED=yes)"
 	@echo "make test                   install once, run every notebook as a test"
 	@echo "make run CHAPTER=10_d3pm    execute one chapter into runs/10_d3pm/, pictures beside it"
 	@echo "make export                 after an edit: clean the notebooks, write the library and README.md"
+	@echo "make site                   the pages, into _docs/ (with Quarto where it is installed)"
 	@echo "make notebooks              execute notebooks in place, outputs saved, then export (CHAPTER=... for one)"
 
 setup:
@@ -47,3 +48,6 @@ export: setup
 notebooks: setup
 	@$(VENV) scripts/run.py --inplace "$(CHAPTER)"
 	@exec $(VENV) scripts/export.py
+
+site: setup
+	@exec $(VENV) scripts/build_site.py
