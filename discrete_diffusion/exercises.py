@@ -38,6 +38,14 @@ class Exercise:
     given: str        # the learner's cell before anything is written in it
     at: dict = field(default_factory=dict, repr=False) # place in the notebook of 'task', 'exercise', 'check', 'wrong'
 
+    @property
+    def bug(self) -> bool:
+        "Does the learner start from code that runs, and has a bug, so that the check has something to say about it? (`x[..., None]` is no blank.)"
+        nodes = list(ast.walk(ast.parse(self.given)))
+        indices = {id(n) for s in nodes if isinstance(s, ast.Subscript) for n in ast.walk(s.slice)}
+        blank = any(isinstance(n, ast.Constant) and n.value is ... and id(n) not in indices for n in nodes)
+        return not blank and not any(isinstance(n, ast.Name) and n.id == "NotImplementedError" for n in nodes)
+
 def _bare(source: str) -> str:
     "A cell without the directive lines on top."
     lines = source.split("\n")
@@ -217,7 +225,7 @@ def _show(x) -> str:
     if isinstance(x, Tensor): x = x.detach().cpu().tolist() if x.numel() <= 9 else f"a tensor of shape {tuple(x.shape)}"
     if isinstance(x, float): return f"{x:.6g}"
     if isinstance(x, (list, tuple)): return "[" + ", ".join(map(_show, x)) + "]"
-    text = x if isinstance(x, str) else repr(x)
+    text = x if isinstance(x, str) and x else repr(x)
     return text if len(text) <= 80 else text[:77] + "..."
 
 def _blank(x) -> bool:

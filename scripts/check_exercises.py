@@ -91,7 +91,7 @@ def check_notebook(path):
             check = ex._bare(nb.cells[e.at["check"]].source)
             failed = run(transform(e.given))[0] or run(transform(check))[0]
             if not isinstance(failed, ex.CheckFailed): said.append(f"{path.stem}: {e.number} does not refuse the stub: {type(failed).__name__}: {failed}")
-            elif failed.stage != "not attempted" and not given_bug(e): said.append(f"{path.stem}: {e.number}: the stub should hear that it is not attempted, it hears '{failed}'")
+            elif failed.stage != "not attempted" and not e.bug: said.append(f"{path.stem}: {e.number}: the stub should hear that it is not attempted, it hears '{failed}'")
         failed, took = run(cells[i])
         if failed is not None:
             said.append(f"{path.stem}, cell {i}{f' ({kind} of {e.number})' if e else ''}: {type(failed).__name__}: {failed}")
@@ -104,11 +104,6 @@ def check_notebook(path):
         if r["wrong"] < LEAST_WRONG: said.append(f"{path.stem}: {r['number']} has {r['wrong']} wrong answers, {LEAST_WRONG} are the least")
         if r["caught"] < r["wrong"]: said.append(f"{path.stem}: {r['number']}: {r['wrong'] - r['caught']} of {r['wrong']} wrong answers are not caught")
     return said, list(records.values())
-
-
-def given_bug(e):
-    "Does the learner start from code that runs (find the bug), so that the check has something to say about it?"
-    return "NotImplementedError" not in e.given and not re.search(r"(?<!\.)\.\.\.(?!\.)", e.given)
 
 
 # Red where an exercise is broken, or every line above means nothing.
