@@ -5,6 +5,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT / "nbs"
 LIB = ROOT / "discrete_diffusion"
+LONG = {"10_d3pm": 1800, "15_mdlm": 1200, "16_flow": 1200, "14_sedd": 1200}   # notebooks that train: they start first, and may take so many seconds
 
 
 def notebooks():
@@ -45,6 +46,23 @@ def machine():
     return {"processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(), "threads": torch.get_num_threads(),
             "architecture": platform.machine(), "system": platform.system(), "python": platform.python_version(), "torch": torch.__version__,
             "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None}     # what else was running: it stretches the seconds
+
+
+def parsed(source):
+    "The syntax tree of a cell, magics and shell lines as IPython turns them into Python. Raises SyntaxError."
+    from IPython.core.inputtransformer2 import TransformerManager
+    return ast.parse(TransformerManager().transform_cell(source))
+
+
+def imported(tree):
+    "Modules of the course that a piece of code imports."
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import): names = [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(filter(None, [LIB.name if node.level else "", node.module]))
+            names = [f"{base}.{a.name}" for a in node.names] if base == LIB.name else [base]
+        else: continue
+        yield from (n.split(".")[1] for n in names if n.startswith(LIB.name + "."))
 
 
 OUTPUT_LIMIT = 300_000      # characters of saved outputs in one notebook

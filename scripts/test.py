@@ -4,12 +4,12 @@
     test.py 03_forward 10        these notebooks only
     test.py --heavy yes          everything, and the scripts of scripts/heavy/
 """
-import ast, os, re, shutil, signal, subprocess, sys, tempfile, time
+import ast, json, os, re, shutil, signal, subprocess, sys, tempfile, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from house import LIB, NBS, ROOT, environment, find_chapter, notebooks, untidy
+from fresh import code_hash, stale
+from house import LIB, LONG, NBS, ROOT, environment, find_chapter, imported, notebooks, parsed, untidy
 
-LONG = {"10_d3pm": 1800, "15_mdlm": 1200, "16_flow": 1200, "14_sedd": 1200}   # notebooks that train: they start first, and may take so many seconds
 TIMEOUT = 300                       # seconds for any other
 HEAVY_TIMEOUT = 3600                # seconds for a script of scripts/heavy/
 PATIENCE = float(os.environ.get("TEST_PATIENCE", 1))    # a slow machine multiplies them
@@ -117,22 +117,8 @@ def generated_is_current():
 
 # Imports run only forward, in the order in which a reader meets the modules.
 
-def imported(tree):
-    "Modules of the course that a piece of code imports."
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import): names = [a.name for a in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = LIB.name if node.level else ""
-            base = ".".join(filter(None, [base, node.module]))
-            names = [f"{base}.{a.name}" for a in node.names] if base == LIB.name else [base]
-        else: continue
-        yield from (n.split(".")[1] for n in names if n.startswith(LIB.name + "."))
-
-
 def imports_run_forward():
     "A chapter sees earlier chapters and the modules behind the course (90 and up), which see only core and one another."
-    import json
-    from IPython.core.inputtransformer2 import TransformerManager
     number, code = {}, {}
     for path in notebooks():
         cells = ["".join(c["source"]) for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
@@ -144,7 +130,7 @@ def imports_run_forward():
     said = []
     for name, (place, cells) in code.items():
         for cell in cells:
-            try: tree = ast.parse(TransformerManager().transform_cell(cell) if name.endswith(".ipynb") else cell)
+            try: tree = parsed(cell) if name.endswith(".ipynb") else ast.parse(cell)
             except SyntaxError as e: said.append(f"{name}: a cell that does not parse: {e}"); continue
             for module in imported(tree):
                 there = number.get(module)
@@ -169,6 +155,15 @@ def versions_fit():
         name, needs = d.metadata["Name"], d.metadata["Requires-Python"]
         if name in pins and needs and not SpecifierSet(needs).contains(oldest): said.append(f"constraints.txt: {name}=={pins[name]} needs Python {needs}, the course says {oldest}")
     return said
+
+
+# Saved outputs must come from the code that stands; and the hash must see what changes a result, and nothing else.
+
+def outputs_are_fresh():
+    nb = {"cells": [{"cell_type": "code", "source": ["from discrete_diffusion.forward import *\n", "def f():\n", "    'One.'\n", "    return 1  # one"]}]}
+    def changed(old, new): return code_hash(json.loads(json.dumps(nb).replace(old, new))) != code_hash(nb)
+    red = {"a comment from code": not changed("# one", "# 1"), "a docstring from code": not changed("'One.'", "'1.'"), "a number": changed("return 1", "return 2"), "an import": changed("forward", "posterior")}
+    return [f"the hash of a notebook's code does not tell {what}" for what, fine in red.items() if not fine] + stale(notebooks())
 
 
 def notebooks_are_tidy(): return [f"{p.name}, {complaint}" for p in notebooks() for complaint in untidy(p)]

@@ -16,8 +16,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 import nbformat
 from nbclient import NotebookClient
 from discrete_diffusion.exercises import collect_references, find_exercises, make_learner, references
-from house import environment, find_chapter, notebooks
-from test import LONG, processors
+from house import LONG, environment, find_chapter, notebooks
+from test import processors
 
 CHANGES = re.compile(r" *\b\d+(?:\.\d+)?\s?(?:ms|s|seconds|minutes|MB|GB|steps/s|steps a second|times the speed)\b|seconds=\d+\.\d+|\d+:\d+<\d+:\d+|step-\d{8}|\.\d+\.tmp|0x[0-9a-f]+|\d+(?:\.\d+)?e-1\d\b")     # times, speeds, where a process was killed, addresses, rounding: not results
 
