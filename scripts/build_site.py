@@ -2,29 +2,29 @@
 
     build_site.py
 
-Ends with a list of complaints, and leaves the last site as it was, where a notebook is not in the sidebar, a link or an anchor leads nowhere,
-a picture is missing, a formula cannot be set, or a page would load anything from another host.
+Ends with a list of complaints, with file and cell, and leaves the last site as it was, where a notebook is not in the sidebar, a link or an anchor
+leads nowhere, a picture is missing, a directive is unknown, an exercise has no check, a formula cannot be set, or a page would load anything from
+another host.
 """
-import os, re, shutil, subprocess, sys, time
+import logging, os, re, shutil, subprocess, sys, time, unicodedata
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
-from house import ROOT, notebooks
+from dress import cell_of, dress, faults, learners
+from house import ROOT
 
 MADE, SITE = ROOT / "_proc", ROOT / "_docs"
 LOADS = {"link": "href", "script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src"}      # tags that make a browser fetch something
 
 
-def not_in_sidebar():
-    "Notebooks that _quarto.yml does not name, and names without a notebook."
-    import yaml
-    def hrefs(item):
-        if isinstance(item, str): yield item
-        elif isinstance(item, dict):
-            if "href" in item: yield item["href"]
-            for sub in item.get("contents", []): yield from hrefs(sub)
-    listed = {h for item in yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))["website"]["sidebar"]["contents"] for h in hrefs(item)}
-    there = {p.name for p in notebooks()}
-    return [f"{n}: not in the sidebar of _quarto.yml" for n in sorted(there - listed)] + [f"_quarto.yml: the sidebar names {n}, which is not there" for n in sorted(listed - there)]
+def styled(text, variant):
+    "The letters of a formula as the characters that Unicode has for bold, double-struck and so on."
+    def one(c):
+        name = re.sub(r"^(LATIN|GREEK) | LETTER", "", unicodedata.name(c, ""))
+        for full in (f"MATHEMATICAL {variant.replace('-', ' ').replace('double struck', 'double-struck').upper()} {name}", f"{variant.upper()} {name}"):
+            try: return unicodedata.lookup(full)
+            except KeyError: continue
+        return c
+    return "".join(map(one, text))
 
 
 def set_formulas(soup, page):
@@ -34,11 +34,13 @@ def set_formulas(soup, page):
     said = []
     for span in soup.select("span.math"):
         tex = span.get_text(); block = tex.startswith("\\[")
-        plain = re.sub(r"\\arg(?![a-zA-Z])", r"\\operatorname{arg}", tex[2:-2])        # the one command of the course that the converter lacks
+        plain = re.sub(r"\\arg(?![a-zA-Z])", r"\\operatorname{arg}", tex[2:-2]).replace(r"\_", "_")        # what the converter lacks
         try: math = BeautifulSoup(convert(plain, display="block" if block else "inline"), "html.parser").math
         except Exception as e: said.append(f"{page}: the formula {tex!r} cannot be set: {type(e).__name__} {e}"); continue
         if unknown := re.findall(r"\\[a-zA-Z]+", math.get_text()): said.append(f"{page}: the formula {tex!r} has {', '.join(unknown)}, which cannot be set")
         math["alttext"] = tex[2:-2]
+        for tag in math.find_all(mathvariant=True):         # browsers know no variant but "normal": the letters of the others have characters of their own
+            if tag["mathvariant"] != "normal": tag.string = styled(tag.get_text(), tag.attrs.pop("mathvariant"))
         for name in math.find_all("mi", string=re.compile(r"^[a-z]{2,}$")):         # log p, not logp
             last = name if name.parent.name == "mrow" or name.parent is math else name.parent
             if (following := last.find_next_sibling()) is not None and following.get_text() not in ("(", "⁡"): last.insert_after(soup.new_tag("mspace", width="0.17em"))
@@ -48,17 +50,48 @@ def set_formulas(soup, page):
 
 
 def finish(folder):
-    "Formulas and fonts of smalldocs' pages."
+    "smalldocs' pages: formulas as MathML, no fonts of another host, and only those rules and icons that a page uses."
     from bs4 import BeautifulSoup
     said = []
-    for css in folder.rglob("*.css"):
-        text = css.read_text(encoding="utf-8"); own = re.sub(r"@import\s+(url\([^)]*\)|\"[^\"]*\"|'[^']*')[^;]*;", "", text)         # fonts of another host
-        if own != text: css.write_text(own, encoding="utf-8")
     for path in sorted(folder.glob("*.html")):
         soup = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
         said += set_formulas(soup, path.name)
         path.write_text(str(soup), encoding="utf-8")
+    slim(folder)
     return said
+
+
+def slim(folder):
+    "Style sheets without the rules whose classes stand in no page and no script, and the icons' font without the icons that are not shown."
+    import tinycss2
+    from fontTools import subset
+    logging.getLogger("fontTools").setLevel(logging.ERROR)
+    used = {w for p in [*folder.glob("*.html"), *folder.rglob("*.js")] for w in re.findall(r"[\w-]+", p.read_text(encoding="utf-8"))}
+    needed = lambda selector: all(name in used for name in re.findall(r"\.(-?[a-zA-Z_][\w-]*)", selector))
+
+    def kept(rules):
+        for rule in rules:
+            if rule.type == "qualified-rule":
+                selectors = [x.strip() for x in re.split(r",(?![^(]*\))", tinycss2.serialize(rule.prelude)) if needed(x)]
+                if selectors: yield f"{','.join(selectors)}{{{tinycss2.serialize(rule.content).strip()}}}"
+            elif rule.type == "at-rule" and rule.at_keyword in ("media", "supports"):
+                inside = "".join(kept(tinycss2.parse_rule_list(rule.content)))
+                if inside: yield f"@{rule.at_keyword} {tinycss2.serialize(rule.prelude).strip()}{{{inside}}}"
+            elif rule.type == "at-rule" and rule.at_keyword != "import": yield rule.serialize()         # an import is a font of another host
+
+    for css in folder.glob("site_libs/**/*.css"): css.write_text("\n".join(kept(tinycss2.parse_stylesheet(css.read_text(encoding="utf-8"), skip_comments=True))), encoding="utf-8")
+    shown = {c for css in folder.glob("site_libs/**/*.css") for c in css.read_text(encoding="utf-8") if "\ue000" <= c <= "\uf8ff"}          # an icon is a letter of a font of its own
+    for font_file in folder.glob("site_libs/**/*icons*.woff"):
+        font = subset.load_font(font_file, subset.Options()); cutter = subset.Subsetter()
+        cutter.populate(text="".join(shown)); cutter.subset(font); font.save(font_file)
+        font_file.with_suffix(".woff2").unlink(missing_ok=True)
+    for css in folder.glob("site_libs/*icons*/*.css"): css.write_text(re.sub(r'url\([^)]*woff2[^)]*\) format\("woff2"\),', "", css.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def readable_from_disk(folder):
+    "A browser lets no page fetch a file from disk, but it runs scripts: the index of the search, once more, as one."
+    index = folder / "search.json"
+    if index.exists(): index.with_suffix(".js").write_text(f"window.courseSearch={index.read_text(encoding='utf-8')}", encoding="utf-8")
 
 
 def look_at(folder):
@@ -66,20 +99,25 @@ def look_at(folder):
     from bs4 import BeautifulSoup
     pages = {p.name: BeautifulSoup(p.read_text(encoding="utf-8"), "html.parser") for p in sorted(folder.glob("*.html"))}
     anchors = {name: {t["id"] for t in soup.select("[id]")} for name, soup in pages.items()}
+    def at(name, link):
+        "The notebook and the cell from which a page has a link, as far as they can be told."
+        notebook = name.removesuffix(".html") + ".ipynb"
+        return f"{name}{cell_of(notebook, unquote(link).replace('.html', '.ipynb'))}"
+
     said = [f"{p.name}: it loads from another host" for p in folder.rglob("*.css") if re.search(r"(@import|url\()\s*[\"']?(https?:)?//", p.read_text(encoding="utf-8"))]
     for name, soup in pages.items():
         for tag, attribute in LOADS.items():
             for t in soup.select(f"{tag}[{attribute}]"):
                 link = t[attribute]
                 if tag == "link" and "canonical" in t.get("rel", []): continue
-                if re.match(r"(https?:)?//", link): said.append(f"{name}: it loads {link} from another host")
-                elif not link.startswith(("data:", "#")) and not (folder / unquote(urldefrag(link)[0].split("?")[0])).exists(): said.append(f"{name}: {link} is missing")
+                if re.match(r"(https?:)?//", link): said.append(f"{at(name, link)}: it loads {link} from another host")
+                elif not link.startswith(("data:", "#")) and not (folder / unquote(urldefrag(link)[0].split("?")[0])).exists(): said.append(f"{at(name, link)}: {link} is missing")
         for a in soup.select("a[href]"):
             link = a["href"]
             if re.match(r"[a-z]+:|//|#$", link) or not link: continue
             file, anchor = urldefrag(link); file = unquote(file).removeprefix("./") or name
-            if not (folder / file).exists(): said.append(f"{name}: the link {link} leads nowhere")
-            elif anchor and file in anchors and unquote(anchor) not in anchors[file]: said.append(f"{name}: the anchor of {link} is not on that page")
+            if not (folder / file).exists(): said.append(f"{at(name, link)}: the link {link} leads nowhere")
+            elif anchor and file in anchors and unquote(anchor) not in anchors[file]: said.append(f"{at(name, link)}: the anchor of {link} is not on that page")
     return list(dict.fromkeys(said))
 
 
@@ -90,18 +128,22 @@ def build():
     os.chdir(ROOT)
     shutil.rmtree(MADE, ignore_errors=True)
     refresh_quarto_yml(); proc_nbs()
-    if shutil.which("quarto"):
-        subprocess.run(["quarto", "render", "--no-cache"], cwd=MADE, check=True)
-        return []
-    print("There is no Quarto here, so smalldocs renders the pages.", flush=True)
-    done = subprocess.run([str(Path(sys.executable).with_name("smalldocs")), "render", str(MADE)], capture_output=True, text=True)
-    if done.returncode: return [done.stdout + done.stderr]
-    return finish(MADE / "_docs")
+    for path in sorted(MADE.glob("*.ipynb")): dress(path)
+    said, folder = [], MADE / "_docs"
+    if shutil.which("quarto"): subprocess.run(["quarto", "render", "--no-cache"], cwd=MADE, check=True)
+    else:
+        print("There is no Quarto here, so smalldocs renders the pages.", flush=True)
+        done = subprocess.run([str(Path(sys.executable).with_name("smalldocs")), "render", str(MADE)], capture_output=True, text=True)
+        if done.returncode: return [done.stdout + done.stderr]
+        said = finish(folder)
+    readable_from_disk(folder)
+    learners(folder / "notebooks")
+    return said
 
 
 if __name__ == "__main__":
     start = time.time()
-    said = not_in_sidebar() or build() or look_at(MADE / "_docs")
+    said = faults() or build() or look_at(MADE / "_docs")
     if said: sys.exit("\n".join(said))
     old = SITE.with_name("_docs.old")
     shutil.rmtree(old, ignore_errors=True)

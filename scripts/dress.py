@@ -1,0 +1,140 @@
+"""What a page has beyond its notebook: a bar below the title, folds around long outputs, a line at the end that says where its outputs come from.
+
+Both renderers get it, because it is put into the processed notebooks before either sees them. Also what is wrong in the notebooks themselves,
+with file and cell: links, pictures, directives, exercises, the sidebar.
+"""
+import html, json, re
+from pathlib import Path
+from urllib.parse import unquote, urldefrag
+import nbformat, yaml
+from markdown_it import MarkdownIt
+from house import NBS, ROOT, notebooks
+
+LONG_OUTPUT = 30        # lines; what is longer is folded
+TIMES = re.compile(r"Minutes to read: (\d+)([^.]*)\. Seconds to run on two cores: (\d+) \(measured(?:, ([^)]*))?\)([^.]*)\.\s*$", re.M)
+DIRECTIVES = set("default_exp export exports hide eval echo output slow cuda exercise check wrong code-fold code-summary".split())
+
+
+def settings():
+    "The course's settings.ini, as nbdev reads it."
+    from nbdev.config import get_config
+    return get_config()
+
+
+def sidebar():
+    "(section, notebook, text) of every page in the order of _quarto.yml; section and text may be None."
+    def pages(item, section=None):
+        if isinstance(item, str): yield section, item, None
+        elif "href" in item: yield section, item["href"], item.get("text")
+        for sub in item.get("contents", []) if isinstance(item, dict) else []: yield from pages(sub, item.get("section", section))
+    contents = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))["website"]["sidebar"]["contents"]
+    return [p for item in contents for p in pages(item)]
+
+
+# What a notebook must not have
+
+def faults_of_cell(cell):
+    "What is wrong in one cell, without a look at rendered pages."
+    if cell.cell_type == "code":
+        for name in re.findall(r"^#\|[ \t]*([^\s:]*)", cell.source, re.M):
+            if name not in DIRECTIVES: yield f"an unknown directive, #| {name}"
+        return
+    tokens = [t for block in MarkdownIt().enable("table").parse(cell.source) for t in [block, *(block.children or [])]]
+    places = [("link", t.attrs["href"]) for t in tokens if t.type == "link_open"] + [("picture", t.attrs["src"]) for t in tokens if t.type == "image"]
+    for t in tokens:
+        if t.type in ("html_block", "html_inline"): places += [("picture" if name == "src" else "link", html.unescape(value)) for name, value in re.findall(r"""\b(src|href)\s*=\s*["']([^"']*)""", t.content)]
+    for kind, place in places:
+        file = unquote(urldefrag(place)[0])
+        if file and not re.match(r"[a-z]+:|//", place) and not (NBS / file).exists(): yield f"the {kind} {place} leads nowhere"
+
+
+def faults():
+    "Complaints about the notebooks, each with file and cell."
+    from discrete_diffusion.exercises import find_exercises
+    said, listed = [], sidebar()
+    there = {p.name: nbformat.read(p, as_version=4) for p in notebooks()}
+    said += [f"{n}: not in the sidebar of _quarto.yml" for n in sorted(there.keys() - {n for _, n, _ in listed})]
+    for _, name, text in listed:
+        if name not in there: said.append(f"_quarto.yml: the sidebar names {name}, which is not there")
+        elif name[0].isdigit() and not (text or "").startswith(name[:2] + " "): said.append(f"_quarto.yml: the sidebar calls {name} {text!r}, expected its number in front, as in '03 Forgetting'")
+    for name, nb in there.items():
+        for i, cell in enumerate(nb.cells): said += [f"{name}, cell {i}: {fault}" for fault in faults_of_cell(cell)]
+        if name[0].isdigit():
+            try: find_exercises(nb, name.removesuffix(".ipynb"))
+            except ValueError as e: said.append(str(e))
+            if not any(TIMES.search(c.source) for c in nb.cells[:4] if c.cell_type == "markdown"): said.append(f"{name}: no line like 'Minutes to read: 20. Seconds to run on two cores: 4 (measured).' in its first cells")
+    return said
+
+
+def cell_of(name, text):
+    "Where in a notebook `text` stands first: ', cell 12', or nothing."
+    nb = nbformat.read(NBS / name, as_version=4) if (NBS / name).exists() else None
+    i = next((i for i, c in enumerate(nb.cells if nb else []) if text in c.source), None)
+    return "" if i is None else f", cell {i}"
+
+
+# What a page has more
+
+def colab_address(name):
+    user, repo = settings().git_url.rstrip("/").split("/")[-2:]
+    return f"https://colab.research.google.com/github/{user}/{repo}/blob/colab/{name}"
+
+
+def bar(name, times, exercises):
+    "The line below the title: how long it takes, and how to work through it."
+    said = []
+    if name[0].isdigit() and int(name[:2]) < 90: said.append(f"Chapter {int(name[:2])}")
+    if times: said += [f"{times[1]} min to read", f"{times[3]} s to run"]
+    core = [e for e in exercises if not e.extra]; extra = len(exercises) - len(core)
+    if exercises: said.append(f"{len(core)} exercise{'s' * (len(core) != 1)}, {sum(e.minutes for e in core)} min" + (f", and {extra} extra" if extra else ""))
+    facts = "".join(f"<span>{html.escape(s)}</span>" for s in said)
+    return (f'<div class="course-bar"><p>{facts}</p><p><a href="{colab_address(name)}">Open in Colab</a> '
+            f'<a href="notebooks/{name}" download>Download the notebook</a></p></div>')
+
+
+def made_line(nb, times):
+    "The line at the end: where the outputs come from."
+    made = nb.metadata.get("course")
+    if not made: return '<p class="course-made">When the outputs of this page were made is not recorded.</p>'
+    how = ", ".join(filter(None, [times[4], times[5].lstrip(", ")])) if times else ""
+    took = f" It took {times[3]} seconds{f' ({how})' if how else ''}." if times else ""
+    return (f'<p class="course-made">The outputs of this page were made on {made["date"]} with Python {made["python"]}, torch {made["torch"]}, '
+            f'numpy {made["numpy"]} and matplotlib {made["matplotlib"]}, on {made["machine"]}.{took} Their code is the code above: hash {made["code"]}.</p>')
+
+
+def fold_long(cell):
+    "Long printed outputs go into a fold, with their first line to say what they are."
+    for out in cell.get("outputs", []):
+        text = out.get("text", "") if out.output_type == "stream" else out.get("data", {}).get("text/plain", "") if not set(out.get("data", {})) - {"text/plain"} else ""
+        lines = text.rstrip("\n").split("\n")
+        if len(lines) <= LONG_OUTPUT: continue
+        first = next((l.strip() for l in lines if l.strip()), "")[:60]
+        page = f"<details class='course-output'><summary>{len(lines)} lines of output: <code>{html.escape(first)}</code></summary><pre><code>{html.escape(text)}</code></pre></details>"
+        out.clear(); out.update(output_type="display_data", metadata={}, data={"text/html": page})
+
+
+def dress(path):
+    "A processed notebook of _proc, in place."
+    from discrete_diffusion.exercises import find_exercises
+    solved, page = nbformat.read(NBS / path.name, as_version=4), nbformat.read(path, as_version=4)
+    own = f"{settings().doc_host}{settings().doc_baseurl}/"
+    names = {p.stem.split("_", 1)[-1]: p.name for p in notebooks()}
+    times = None
+    for cell in page.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"\A<!-- ([\w-]+) -->\n(.*)\Z", r"::: {.\1}\n\2\n:::", cell.source, flags=re.S)       # a comment on top names the look of a block
+            if times is None and (times := TIMES.search(cell.source)): cell.source = TIMES.sub("", cell.source).rstrip()
+            cell.source = re.sub(re.escape(own) + r"(\w+)\.html#(\w+)[\w.]*", lambda m: names[m[1]] + f"#{m[2]}" * (m[2][0] != "_"), cell.source)      # nbdev's links to our own pages stay on the site
+        elif cell.cell_type == "code": fold_long(cell)
+    new = lambda text, which: nbformat.v4.new_markdown_cell(text, id=f"course-{which}")
+    docs = [cell for cell in page.cells if "show_doc(" in cell.source and cell.get("has_sd")]
+    page.cells = [cell for cell in page.cells if cell not in docs] + ([new("## What this chapter exports", "exports")] if docs else []) + docs
+    if path.stem != "index": page.cells.insert(1, new(bar(path.name, times, find_exercises(solved, path.stem)), "bar"))
+    page.cells.append(new(made_line(solved, times), "made"))
+    nbformat.write(page, path)
+
+
+def learners(folder):
+    "The learner's notebooks, as the pages offer them: with a first cell that installs what is missing."
+    from discrete_diffusion.exercises import write_learner
+    for path in notebooks(): write_learner(path, folder, colab=True)
