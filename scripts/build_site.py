@@ -62,7 +62,7 @@ def finish(folder):
 
 
 def slim(folder):
-    "Style sheets without the rules whose classes stand in no page and no script, and the icons' font without the icons that are not shown."
+    "Style sheets without rules whose classes, and variables whose names, stand nowhere, and the icons' font without the icons that are not shown."
     import tinycss2
     from fontTools import subset
     logging.getLogger("fontTools").setLevel(logging.ERROR)
@@ -79,13 +79,25 @@ def slim(folder):
                 if inside: yield f"@{rule.at_keyword} {tinycss2.serialize(rule.prelude).strip()}{{{inside}}}"
             elif rule.type == "at-rule" and rule.at_keyword != "import": yield rule.serialize()         # an import is a font of another host
 
-    for css in folder.glob("site_libs/**/*.css"): css.write_text("\n".join(kept(tinycss2.parse_stylesheet(css.read_text(encoding="utf-8"), skip_comments=True))), encoding="utf-8")
-    shown = {c for css in folder.glob("site_libs/**/*.css") for c in css.read_text(encoding="utf-8") if "\ue000" <= c <= "\uf8ff"}          # an icon is a letter of a font of its own
+    sheets = {css: "\n".join(kept(tinycss2.parse_stylesheet(css.read_text(encoding="utf-8"), skip_comments=True))) for css in folder.glob("site_libs/**/*.css")}
+    asked = used | {name for text in [*sheets.values(), *(p.read_text(encoding="utf-8") for p in folder.glob("*.css"))] for name in re.findall(r"var\(\s*(--[\w-]+)", text)}
+    for css, text in sheets.items(): css.write_text(re.sub(r"(?<=[{;])(--[\w-]+):[^;{}]*(;|(?=}))", lambda m: m[0] if m[1] in asked else "", text), encoding="utf-8")
+    shown = {c for text in sheets.values() for c in text if "\ue000" <= c <= "\uf8ff"}          # an icon is a letter of a font of its own
     for font_file in folder.glob("site_libs/**/*icons*.woff"):
         font = subset.load_font(font_file, subset.Options()); cutter = subset.Subsetter()
         cutter.populate(text="".join(shown)); cutter.subset(font); font.save(font_file)
         font_file.with_suffix(".woff2").unlink(missing_ok=True)
     for css in folder.glob("site_libs/*icons*/*.css"): css.write_text(re.sub(r'url\([^)]*woff2[^)]*\) format\("woff2"\),', "", css.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def without_widgets(folder):
+    "Quarto adds require.js and jQuery, from another host, to every page on which an output is HTML; the course's players need neither."
+    from bs4 import BeautifulSoup
+    for path in folder.glob("*.html"):
+        soup = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        found = [tag for tag in soup.select("script[src]") if re.match(r"https://[^/]+/.*/(require|jquery)(\.min)?\.js$", tag["src"])]
+        for tag in found: tag.decompose()
+        if found: path.write_text(str(soup), encoding="utf-8")
 
 
 def readable_from_disk(folder):
@@ -130,7 +142,7 @@ def build():
     refresh_quarto_yml(); proc_nbs()
     for path in sorted(MADE.glob("*.ipynb")): dress(path)
     said, folder = [], MADE / "_docs"
-    if shutil.which("quarto"): subprocess.run(["quarto", "render", "--no-cache"], cwd=MADE, check=True)
+    if shutil.which("quarto"): subprocess.run(["quarto", "render", "--no-cache"], cwd=MADE, check=True); without_widgets(folder)
     else:
         print("There is no Quarto here, so smalldocs renders the pages.", flush=True)
         done = subprocess.run([str(Path(sys.executable).with_name("smalldocs")), "render", str(MADE)], capture_output=True, text=True)
