@@ -12,7 +12,7 @@ from house import NBS, ROOT, notebooks
 
 LONG_OUTPUT = 30        # lines; what is longer is folded
 TIMES = re.compile(r"Minutes to read: (\d+)([^.]*)\. Seconds to run on two cores: (\d+) \(measured(?:, ([^)]*))?\)([^.]*)\.\s*$", re.M)
-DIRECTIVES = set("default_exp export exports hide eval echo output slow cuda exercise check wrong code-fold code-summary".split())
+DIRECTIVES = set("default_exp export exports hide eval echo output slow cuda exercise check wrong code-fold code-summary fig-alt".split())
 
 
 def settings():
@@ -38,6 +38,8 @@ def faults_of_cell(cell):
     if cell.cell_type == "code":
         for name in re.findall(r"^#\|[ \t]*([^\s:]*)", cell.source, re.M):
             if name not in DIRECTIVES: yield f"an unknown directive, #| {name}"
+        picture = any("image/png" in out.get("data", {}) for out in cell.get("outputs", []))
+        if picture and not re.search(r"^#\|[ \t]*(fig-alt:|hide\b)", cell.source, re.M): yield "a picture without words for those who do not see it: #| fig-alt: \"...\""
         return
     tokens = [t for block in MarkdownIt().enable("table").parse(cell.source) for t in [block, *(block.children or [])]]
     places = [("link", t.attrs["href"]) for t in tokens if t.type == "link_open"] + [("picture", t.attrs["src"]) for t in tokens if t.type == "image"]
