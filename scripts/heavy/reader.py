@@ -1,0 +1,398 @@
+"""The site as a reader has it: every page of _docs opened in a browser, looked at and used; and pages broken on purpose, which must be found.
+
+    reader.py                     every page (builds the site where a source is newer)
+    reader.py 03_forward index    these only
+
+A page: no message in the console, no failed request, nothing from another host; formulas are set, folds open by mouse and by keyboard, players play and are dragged,
+code is copied, axe-core finds nothing against WCAG 2 A and AA in light and dark, nothing is wider than a phone. The site: search, links, the way from page to page, light
+and dark, weights, and how soon a slow machine answers.
+"""
+import gzip, queue, re, subprocess, sys, tempfile, threading, time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlsplit
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Error
+from chromium import chromium
+from house import NBS, notebooks
+
+DESK, PHONE = dict(width=1280, height=900), dict(width=390, height=844)
+FIRST, ANY = 300_000, 1_500_000         # bytes: the first page without its pictures, and any page, both with all that they load
+SLOW, SOON = 4, 2.0                     # a processor four times slower answers within so many seconds
+WCAG = dict(resultTypes=["violations"], preload=False, runOnly=["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"])
+COLOURS = dict(WCAG, runOnly=dict(type="rule", values=["color-contrast", "link-in-text-block"]))
+NOT_COLOURS = dict(WCAG, rules={n: dict(enabled=False) for n in COLOURS["runOnly"]["values"]})
+
+RAW = r"""() => {                        // TeX that a reader would see as it was typed
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = [];
+  for (let n; n = walk.nextNode();) if (!n.parentElement.closest('pre, code, script, style, annotation, [data-player]')) {
+    const hit = n.data.match(/\\[()[\]]|\$\$|\\[a-zA-Z]{2,}|\$[^$\s][^$\n]*[_^\\][^$\n]*\$/);
+    if (hit) found.push(n.data.slice(Math.max(0, hit.index - 20), hit.index + 40)); }
+  return found; }"""
+UNSET = """() => [...document.querySelectorAll('math')].filter(m => { const r = m.getBoundingClientRect(); return !(r.width > 1 && r.height > 1) || m.querySelector('merror'); })
+  .map(m => m.getAttribute('alttext') || m.textContent)"""
+DARK_PICTURES = """() => [...document.querySelectorAll('img')].filter(i => !(i.complete && i.naturalWidth && i.alt.trim())).map(i => i.outerHTML.slice(0, 120))"""
+WIDE = """() => {                        // what reaches over the right edge and cannot be scrolled to where it stands
+  const wide = document.documentElement.clientWidth, scrolls = e => { for (; e; e = e.parentElement) if (/auto|scroll/.test(getComputedStyle(e).overflowX) && e !== document.body) return true; };
+  const out = [...document.querySelectorAll('body *')].filter(e => { const r = e.getBoundingClientRect();
+    return r.width && r.height && r.right > wide + 1 && getComputedStyle(e).visibility === 'visible' && getComputedStyle(e).position !== 'fixed' && !scrolls(e); });
+  const at = document.scrollingElement.scrollWidth;
+  return at > wide || out.length ? [`${at} px wide on ${wide}`, ...out.slice(0, 3).map(e => e.outerHTML.slice(0, 100))] : []; }"""
+PLAYER = """root => { const view = root.querySelector('[data-view]'), s = root.querySelector('input');
+  return [view.src || view.innerHTML, root.querySelector('[data-title]').textContent, +s.value, s.getAttribute('aria-valuetext'), root.querySelector('button').textContent, view.alt || '']; }"""
+
+
+# One page
+
+def formulas(page):
+    return [f"TeX as it was typed: {t!r}" for t in page.evaluate(RAW)] + [f"a formula without a size: {t}" for t in page.evaluate(UNSET)]
+
+
+def pictures(page): return [f"a picture that is not there, or without an alternative: {t}" for t in page.evaluate(DARK_PICTURES)]
+
+
+def folds(page):
+    "Every fold opens by click and by keyboard, and stays open for what comes next."
+    said = []
+    for fold in page.locator("details").all():
+        summary = fold.locator("> summary"); is_open = lambda: fold.evaluate("d => d.open")
+        if is_open(): summary.press("Enter")
+        seen = [is_open()]
+        summary.click(); seen.append(is_open())
+        summary.press("Enter"); seen.append(is_open())
+        summary.press("Space"); seen.append(is_open())
+        if seen != [False, True, False, True]: said.append(f"a fold that does not open and close: {summary.inner_text()!r} {seen}")
+    return said
+
+
+def player(page, root):
+    "Keys, drag and Play of one player. Returns complaints."
+    said, name = [], root.get_attribute("aria-label") or ""
+    slider, button = root.locator("input"), root.locator("button")
+    def state():
+        view, title, at, spoken, label, alt = page.evaluate(PLAYER, root.element_handle())
+        if spoken != (title or str(at)): said.append(f"its slider says {spoken!r} at {title!r}")
+        if alt and title not in alt: said.append(f"its picture's alternative {alt!r} does not name the frame {title!r}")
+        return view, title, at, label
+    def now(key, where=slider): where.press(key); return state()
+    if not name or root.get_attribute("role") != "group" or not slider.get_attribute("aria-label"): said.append("it has no name for those who do not see it")
+    last = int(slider.get_attribute("max"))
+    root.scroll_into_view_if_needed()
+    first, one, back, end = now("Home"), now("ArrowRight"), now("ArrowLeft"), now("End")
+    if [first[2], one[2], end[2]] != [0, 1, last] or back != first: said.append(f"keys move it to {[s[2] for s in (first, one, back, end)]}, expected {[0, 1, 0, last]}")
+    if end[0] == first[0]: said.append("its picture stays")
+    if end[1] == first[1]: said.append("its caption stays")
+    box = slider.bounding_box(); y = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] - 8, y); page.mouse.down()
+    for part in (.8, .6, .5): page.mouse.move(box["x"] + box["width"] * part, y)
+    half = state(); page.mouse.up()
+    if not 0 < half[2] < last or half[0] == end[0] or half[1] == end[1]: said.append(f"dragged to the middle it is at {half[2]} of {last}")
+    now("Home"); now("Space", root)
+    page.wait_for_timeout(50); running = state()[3]
+    try: page.wait_for_function("s => +s.value > 0", arg=slider.element_handle(), timeout=3000)
+    except Error: said.append("the space bar does not start it")
+    now("Space", root); at = state()
+    page.wait_for_timeout(300)
+    if running != "Pause" or at[3] != "Play" or state() != at: said.append("the space bar does not stop it")
+    now("End"); now("ArrowLeft"); button.click()
+    try: page.wait_for_function("r => +r.querySelector('input').value === +r.querySelector('input').max && r.querySelector('button').textContent === 'Play'", arg=root.element_handle(), timeout=5000)
+    except Error: said.append("Play does not run to the end and stop")
+    return [f"player {name[:60]!r}: {s}" for s in dict.fromkeys(said)]
+
+
+def players(page):
+    said = []
+    for root in page.locator("[data-player]").all():
+        try: said += player(page, root)
+        except Error as e: said.append(f"a player that cannot be used: {str(e).splitlines()[0]}")
+    return said
+
+
+def copies(page):
+    "The last copy button of the page."
+    button = page.locator(".code-copy-button").last
+    if not button.count(): return []
+    button.click()
+    got, code = page.evaluate("() => navigator.clipboard.readText()"), button.locator("xpath=..").locator("pre code").inner_text()
+    return [] if got.strip() == code.strip() else [f"the copy button gives {got[:40]!r} for {code[:40]!r}"]
+
+
+def axe(page, where, options):
+    said = []
+    for v in Axe().run(page, options=options).response["violations"]:
+        why = list(dict.fromkeys(n["failureSummary"].splitlines()[1].strip() for n in v["nodes"]))
+        said.append(f"{where}, {v['id']} on {len(v['nodes'])} ({' '.join(v['nodes'][0]['target'])}): {'; '.join(why[:3])}")
+    return said
+
+
+def wide(page, where): return [f"{where}: {'; '.join(found)}"] if (found := page.evaluate(WIDE)) else []
+
+
+def scheme(page, dark):
+    "Light or dark, as the reader's system asks; complaints where the page does not follow."
+    page.emulate_media(color_scheme="dark" if dark else "light"); page.wait_for_timeout(100)
+    light = page.evaluate("() => (getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g) || [255, 255, 255]).slice(0, 3).reduce((a, b) => a + +b, 0) / 765")
+    return [] if (light < .5) == dark else [f"the page stays {'light' if dark else 'dark'}"]
+
+
+@contextmanager
+def listening(context, home):
+    "A page of the context, with a list of what the browser complains of and a dict of what it loads."
+    page, said, loads = context.new_page(), [], {}
+    page.set_default_timeout(10_000)
+    page.on("console", lambda m: m.type in ("error", "warning") and said.append(f"console: {m.text[:200]}"))
+    page.on("pageerror", lambda e: said.append(f"an error in a script: {str(e)[:200]}"))
+    page.on("requestfailed", lambda r: said.append(f"a request that fails: {r.url[:200]} {r.failure or ''}"))
+    page.on("response", lambda r: r.status >= 400 and said.append(f"status {r.status}: {r.url[:200]}"))
+    def asked(r):
+        if r.url.startswith("data:"): return
+        if not r.url.startswith(home): said.append(f"it loads from another host: {r.url[:200]}")
+        loads[urldefrag(r.url)[0]] = True
+    page.on("request", asked)
+    try: yield page, said, loads
+    finally: page.close()
+
+
+def visit(browser, home, name):
+    "Everything that one page must do. Returns what is wrong and what the site's own tests need: ids, links, what it loads."
+    context = browser.new_context(viewport=DESK, color_scheme="light", permissions=["clipboard-read", "clipboard-write"])
+    try:
+        with listening(context, home) as (page, said, loads):
+            page.goto(home + name, wait_until="load")
+            loads = list(loads)
+            found = dict(ids=set(page.evaluate("() => [...document.querySelectorAll('[id]')].map(e => e.id)")), links=page.evaluate("() => [...document.querySelectorAll('a[href]')].map(a => a.href)"),
+                         turns={way: page.evaluate(f"() => document.querySelector('.nav-page-{way} a')?.href") for way in ("previous", "next")}, loads=loads)
+            for look in (folds, formulas, pictures, players, copies): said += look(page)
+            said += scheme(page, False) + axe(page, "light", WCAG) + scheme(page, True) + axe(page, "dark", COLOURS)
+            page.set_viewport_size(PHONE)
+            said += wide(page, "on a phone, dark") + scheme(page, False) + wide(page, "on a phone") + axe(page, "on a phone", NOT_COLOURS)
+    finally: context.close()
+    return list(dict.fromkeys(said)), found
+
+
+# The site
+
+def links(pages, home):
+    "Links between pages, and anchors, as they stand in the browser; and the way from page to page."
+    said = []
+    for name, found in pages.items():
+        for link in dict.fromkeys(found["links"]):
+            url, anchor = urldefrag(link)
+            if not url.startswith(home): continue
+            to = unquote(url.removeprefix(home)) or "index.html"
+            if to not in pages: said.append(f"{name}: the link {link.removeprefix(home)} leads to no page")
+            elif anchor and unquote(anchor) not in pages[to]["ids"]: said.append(f"{name}: the anchor of {link.removeprefix(home)} is not there")
+    way, at = [], "index.html"
+    while at and at not in way:
+        way.append(at); after = (pages[at]["turns"]["next"] or "").removeprefix(home)
+        if after and (pages[after]["turns"]["previous"] or "").removeprefix(home) != at: said.append(f"{after}: previous does not lead back to {at}")
+        at = after
+    return said + [f"{name}: no way from page to page comes by" for name in pages if name not in way]
+
+
+def weights(pages, folder, home):
+    "Bytes of each page with all that it loads, as files and as a server sends them (text compressed)."
+    packed = lambda data, name: len(data) if name.endswith(("woff2", "png", "jpg")) else len(gzip.compress(data, 6))
+    said, sizes = [], {}
+    for name, found in pages.items():
+        files = {f: (folder / f).read_bytes() for f in {unquote(urlsplit(u).path).lstrip("/") or "index.html" for u in found["loads"]}}
+        bare = {f: re.sub(rb"data:image/[a-z+]+;base64,[\w+/=]+", b"", d) for f, d in files.items() if not f.endswith(("png", "jpg", "svg", "gif"))}
+        sizes[name] = sum(map(len, files.values())), sum(packed(d, f) for f, d in files.items()), sum(packed(d, f) for f, d in bare.items())
+        if sizes[name][0] > ANY: said.append(f"{name} weighs {sizes[name][0] / 1e3:.0f} kB with what it loads, {ANY / 1e3:.0f} are allowed")
+    if sizes["index.html"][2] > FIRST: said.append(f"the first page weighs {sizes['index.html'][2] / 1e3:.0f} kB without pictures, as it is sent; {FIRST / 1e3:.0f} are allowed")
+    return said, sizes
+
+
+def search(page, home, word="posterior"):
+    "The search box finds the word, and its first result leads to a page that has it."
+    page.goto(home + "index.html")
+    box = page.locator("input[type=search]").first
+    box.click(); box.type(word)
+    try: page.wait_for_selector(".search-result", timeout=10_000)
+    except Error: return [f"search finds no {word!r}"]
+    n = page.locator(".search-result").count()
+    with page.expect_navigation(): box.press("Enter")
+    return [] if word in page.locator("main").inner_text().lower() else [f"the first of {n} results of the search, {page.url}, does not hold {word!r}"]
+
+
+def toggle(page, home):
+    "Light becomes dark, and is so on the next page and after a reload."
+    shade = lambda: page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    page.goto(home + "index.html"); light = shade()
+    page.locator(".quarto-color-scheme-toggle").first.click()
+    page.wait_for_timeout(100); seen = [shade()]
+    page.locator(".nav-page-next a").click(); page.wait_for_load_state(); seen.append(shade())
+    page.reload(); seen.append(shade())
+    page.locator(".quarto-color-scheme-toggle").first.focus(); page.keyboard.press("Enter")
+    page.wait_for_timeout(100); back = shade()
+    return [] if len(set(seen)) == 1 and seen[0] != light and back == light else [f"the switch between light and dark gives {light}, {seen}, {back}"]
+
+
+def phone(page, home):
+    "On a phone the list of chapters opens and leads on, and so do the page's own contents."
+    said = []
+    page.set_viewport_size(PHONE); page.goto(home + "index.html")
+    chapter, button = page.locator("#quarto-sidebar a.sidebar-link[href]").nth(1), page.locator(".quarto-btn-toggle:visible")
+    shown = lambda: chapter.evaluate("e => { const r = e.getBoundingClientRect(); return r.left >= 0 && r.right <= innerWidth && getComputedStyle(e).visibility === 'visible'; }")
+    closed = shown(); button.focus(); button.press("Enter"); page.wait_for_timeout(400); opened = shown()
+    if closed or not opened: said.append(f"the list of chapters on a phone: shown {closed}, after a press {opened}")
+    with page.expect_navigation(): chapter.click()
+    page.keyboard.press("Tab")
+    for _ in range(40):
+        if page.evaluate("() => { const r = document.activeElement.getBoundingClientRect(); return r.right <= 0 && r.width > 0; }"):
+            said.append("on a phone the keyboard goes through the closed list of chapters"); break
+        page.keyboard.press("Tab")
+    contents = page.locator("details:has(a[href^='#']):has(> summary)").first
+    if not contents.count(): said.append("on a phone a page has no contents")
+    else:
+        contents.locator("> summary").click(); contents.locator("a[href^='#']").last.click()
+        page.wait_for_timeout(300)
+        if not page.evaluate("() => location.hash && scrollY > 100"): said.append("the contents of a page lead nowhere on a phone")
+    return said
+
+
+LONG_TASKS = "window.busy = 0; new PerformanceObserver(l => l.getEntries().forEach(e => { busy = Math.max(busy, e.startTime + e.duration); })).observe({type: 'longtask', buffered: true});"
+
+
+def answers(browser, folder, name):
+    "Seconds from the start of loading from disk to the end of the last task that would keep a reader waiting, on a slow processor: the best of three."
+    def once():
+        context = browser.new_context(viewport=DESK)
+        try:
+            page = context.new_page(); page.add_init_script(LONG_TASKS)
+            context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", dict(rate=SLOW))
+            page.goto(f"{folder.as_uri()}/{name}"); page.wait_for_timeout(1500)
+            return page.evaluate("() => Math.max(busy, performance.getEntriesByType('navigation')[0].loadEventEnd)") / 1000
+        finally: context.close()
+    return min(once() for _ in range(3))
+
+
+def from_disk(browser, folder, pages):
+    "Opened as files: nothing is said, players and search work."
+    home, said = f"{folder.as_uri()}/", []
+    context = browser.new_context(viewport=DESK)
+    try:
+        for name in pages:
+            with listening(context, home) as (page, complaints, _):
+                page.goto(home + name); complaints += players(page)
+                said += [f"{name}: {c}" for c in complaints]
+        with listening(context, home) as (page, complaints, _): said += search(page, home) + complaints
+    finally: context.close()
+    return [f"from disk: {s}" for s in said]
+
+
+@contextmanager
+def served(folder):
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_): pass
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try: yield f"http://127.0.0.1:{server.server_port}/"
+    finally: server.shutdown(); server.server_close()
+
+
+def visit_all(home, names, workers=2):
+    "Each worker has a browser of its own and takes the next page."
+    left, seen = queue.Queue(), {}
+    for n in names: left.put(n)
+    def work(_):
+        with chromium() as browser:
+            while True:
+                try: name = left.get_nowait()
+                except queue.Empty: return
+                try: seen[name] = visit(browser, home, name)
+                except Error as e: seen[name] = [f"it cannot be looked at: {str(e).splitlines()[0]}"], None
+    with ThreadPoolExecutor(workers) as pool: list(pool.map(work, range(workers)))
+    return {n: seen[n] for n in names}
+
+
+# Pages broken on purpose
+
+HEAD = "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><title>x</title><link rel='icon' href='data:,'><style>body{background:#fff}@media(prefers-color-scheme:dark){body{background:#111;color:#eee}}</style></head><body><main><h1>x</h1>"
+DOT = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGD4DwABBAEAX+XDSwAAAABJRU5ErkJggg=="
+BROKEN = {                              # what is wrong with a page, and a part of what must be said about it
+    "overflow": ("<div style='width:600px'>x</div>", "on a phone: 608 px wide on 390"),
+    "cut off": ("<div style='overflow:hidden'><div style='width:600px'>x</div></div>", "on a phone: 390 px wide on 390; <div style"),
+    "no alternative": (f"<img src='{DOT}'>", "image-alt on 1"),
+    "empty alternative": (f"<img src='{DOT}' alt=''>", "without an alternative"),
+    "console": ("<script>console.error('broken')</script>", "console: broken"),
+    "script": ("<script>undefined.x</script>", "an error in a script"),
+    "missing": ("<img src='none.png' alt='none'>", "status 404"),
+    "another host": ("<img src='http://127.0.0.2:9/a.png' alt='none'>", "it loads from another host"),
+    "contrast": ("<p style='color:#999'>faint</p>", "light, color-contrast on 1"),
+    "dark contrast": ("<p style='color:#333;'>faint in the dark</p>", "dark, color-contrast on 1"),
+    "TeX": (r"<p>where \(x_t\) is</p>", "TeX as it was typed"),
+    "dollars": (r"<p>where $x_t$ is</p>", "TeX as it was typed"),
+    "formula": ("<math alttext='x'></math>", "a formula without a size"),
+    "fold": ("<details><summary onclick='event.preventDefault()'>Hint</summary>x</details>", "a fold that does not open"),
+    "copy": ("<div><pre><code>a = 1</code></pre><button class='code-copy-button'>copy</button></div>", "the copy button gives"),
+    "always light": ("<style>body{background:#fff !important;color:#000}</style>", "the page stays light"),
+    "nothing": ("<p>good, 3 $ and 4 $</p>", None)}
+
+
+def is_red():
+    from discrete_diffusion.viz import text_player
+    good = str(text_player([f"word {i}" for i in range(60)], [f"t = {i}" for i in range(60)], alt="sixty words", interval=50))
+    cases = dict(BROKEN)
+    cases["player"] = (good, None)
+    for name, old, new, says in [("player without its script", "document.querySelectorAll(", "(x=>[])(", "its picture stays"), ("player that stays", "view.textContent='';D.frames", "D.frames.slice(0,0)&&[[]];D.frames.slice(0,0)", "its picture stays"),
+                                 ("player without a caption", "title.textContent=D.titles[now]", "0", "its slider says"), ("player that does not stop", "clearInterval(timer);", "", "does not stop"),
+                                 ("player without a name", 'aria-label="Player: sixty words"', "", "it has no name"), ("player without keys", "root.addEventListener('keydown'", "root.addEventListener('nokey'", "the space bar does not start it"),
+                                 ("player without a drag", "slider.addEventListener('input'", "slider.addEventListener('noinput'", "dragged to the middle")]:
+        assert good.count(old) == 1, (name, good.count(old))
+        cases[name] = (good.replace(old, new), says)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (body, _) in cases.items(): (Path(folder) / f"{name}.html").write_text(HEAD + body + "</main></body></html>", encoding="utf-8")
+        with served(folder) as home: seen = visit_all(home, [f"{n}.html" for n in cases])
+    for name, (_, says) in cases.items():
+        said = seen[f"{name}.html"][0]
+        assert (any(says in s for s in said) if says else not said), f"a page with {name}: expected {says!r}, heard {said}"
+    bare = dict(ids=set(), links=[], turns=dict(previous=None, next=None), loads=[])
+    pages = {"index.html": dict(bare, links=["h/a.html#gone", "h/none.html"], turns=dict(previous=None, next="h/a.html")), "a.html": dict(bare), "b.html": dict(bare)}
+    said = links(pages, "h/")
+    assert [w for w in ("the anchor of a.html#gone", "none.html leads to no page", "a.html: previous does not lead back", "b.html: no way") if not any(w in s for s in said)] == [] and len(said) == 4, said
+    return len(cases)
+
+
+def fresh(folder):
+    "Whether the site was built after the last change of what it is made from."
+    sources = [*notebooks(), *NBS.glob("*.css"), *NBS.glob("*.yml"), ROOT / "settings.ini", ROOT / "scripts" / "build_site.py"]
+    return (folder / "index.html").exists() and (folder / "index.html").stat().st_mtime > max(p.stat().st_mtime for p in sources)
+
+
+def main(*words):
+    start, folder = time.time(), ROOT / "_docs"
+    if not fresh(folder): subprocess.run([sys.executable, str(ROOT / "scripts" / "build_site.py")], cwd=ROOT, check=True)
+    broken = 0 if words else is_red()
+    names = sorted((f"{Path(w).stem}.html" for w in words) if words else (p.name for p in folder.glob("*.html")), key=lambda n: -(folder / n).stat().st_size)
+    with served(folder) as home:
+        seen = visit_all(home, names)
+        said = [f"{name}: {s}" for name, (complaints, _) in seen.items() for s in complaints]
+        pages = {name: found for name, (_, found) in seen.items() if found}
+        if words or len(pages) < len(names): print("\n".join(said)); sys.exit(1 if said else 0)
+        said += links(pages, home)
+        heavy, sizes = weights(pages, folder, home); said += heavy
+        with chromium() as browser:
+            for look in (search, toggle, phone):
+                context = browser.new_context(viewport=DESK, color_scheme="light")
+                with listening(context, home) as (page, complaints, _):
+                    try: said += look(page, home) + complaints
+                    except Error as e: said.append(f"{look.__name__}: {str(e).splitlines()[0]}")
+                context.close()
+            with_players = [n for n in names if (folder / n).read_text(encoding="utf-8").count("data-player=")]
+            said += from_disk(browser, folder, list(dict.fromkeys(["index.html", names[0], with_players[-1]])))
+            waits = {n: answers(browser, folder, n) for n in ("index.html", names[0])}
+    said += [f"{n}: a slow machine waits {t:.1f} s for it, at most {SOON} are allowed" for n, t in waits.items() if t > SOON]
+    if said: sys.exit("\n".join(said))
+    top = max(sizes, key=lambda n: sizes[n][0])
+    print(f"{len(pages)} pages in a browser, nothing to complain of; {broken} broken ones found; the first page {sizes['index.html'][2] / 1e3:.0f} kB as it is sent, the heaviest, {top}, {sizes[top][0] / 1e3:.0f} kB; "
+          f"a slow machine has them after {' and '.join(f'{t:.1f}' for t in waits.values())} s: {time.time() - start:.0f} s")
+
+
+if __name__ == "__main__": main(*sys.argv[1:])
