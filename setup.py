@@ -14,6 +14,7 @@ setup(
     packages=find_packages(include=[cfg["lib_path"] + "*"]), package_data={cfg["lib_path"]: ["weights/*.safetensors", "weights/weights.json", "results/*.json", "exercises.json"]},
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),
-    extras_require={"text": cfg["text_requirements"].split(), "dev": cfg["dev_requirements"].split()},
+    extras_require={"learn": cfg["learn_requirements"].split(), "text": cfg["text_requirements"].split(),
+                    "dev": (cfg["learn_requirements"] + " " + cfg["dev_requirements"]).split()},
     entry_points={"nbdev": [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]},
 )

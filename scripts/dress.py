@@ -9,6 +9,7 @@ from urllib.parse import unquote, urldefrag
 import nbformat, yaml
 from markdown_it import MarkdownIt
 from house import NBS, ROOT, notebooks
+from learn import archive
 
 LONG_OUTPUT = 30        # lines; what is longer is folded
 TIMES = re.compile(r"Minutes to read: (\d+)([^.]*)\. Seconds to run on two cores: (\d+) \(measured(?:, ([^)]*))?\)([^.]*)\.\s*$", re.M)
@@ -139,4 +140,4 @@ def dress(path):
 def learners(folder):
     "The learner's notebooks, as the pages offer them: with a first cell that installs what is missing."
     from discrete_diffusion.exercises import write_learner
-    for path in notebooks(): write_learner(path, folder, colab=True)
+    for path in notebooks(): write_learner(path, folder, colab=archive())

@@ -7,6 +7,7 @@
     learn.py --force 03_forward    set the learner's notebook of a chapter aside and start it anew
 """
 import argparse, json, os, secrets, signal, socket, subprocess, sys, time, urllib.error, urllib.request, webbrowser
+from configparser import ConfigParser
 from pathlib import Path
 from house import NBS, ROOT, environment, find_chapter, notebooks
 
@@ -32,6 +33,13 @@ def no_news():
     with open(os.path.join(folder, "overrides.json"), "w") as f: json.dump(quiet, f)
 
 
+def archive():
+    "Where a learner without the repository gets the course from."
+    settings = ConfigParser(delimiters=["="])
+    settings.read(ROOT / "settings.ini", encoding="utf-8")
+    return "{git_url}/archive/refs/heads/{branch}.zip".format(**settings["DEFAULT"])
+
+
 def make(folder, force="", colab=False):
     "Every notebook of the course into the folder. What a learner has touched stays."
     sys.path.insert(0, str(ROOT))
@@ -39,7 +47,7 @@ def make(folder, force="", colab=False):
     again = find_chapter(force) if force else None
     made, kept, stale, left = 0, 0, [], []
     for path in notebooks():
-        try: w = write_learner(path, folder, force=path == again, colab=colab)
+        try: w = write_learner(path, folder, force=path == again, colab=archive() if colab else "")
         except ValueError as e: left.append(str(e)); continue
         made += w.changed; kept += len(w.kept); stale += [f"{path.stem}: {k}" for k in w.stale]
     where = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder

@@ -143,6 +143,32 @@ def imports_run_forward():
     return sorted(set(said))
 
 
+# What a learner without the repository installs must bring every package that is imported.
+
+def imports_are_required():
+    "The library's packages stand in `requirements`; those that the cells of the chapters import beside them, in `learn_requirements`."
+    from configparser import ConfigParser
+    from importlib import metadata
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+    settings = ConfigParser(delimiters=["="])
+    settings.read(ROOT / "settings.ini", encoding="utf-8")
+    named = {k: {canonicalize_name(Requirement(r).name) for r in settings["DEFAULT"][k].split()} for k in ("requirements", "learn_requirements")}
+    brought, said = metadata.packages_distributions(), set()
+
+    def look(where, nodes, kinds):
+        for node in nodes:
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            for top in {n.split(".")[0] for n in names} - set(sys.stdlib_module_names) - {LIB.name}:
+                if not any(canonicalize_name(d) in named[k] for d in brought.get(top, []) for k in kinds): said.add(f"{where} imports {top}, which no package of {' or '.join(kinds)} in settings.ini brings")
+
+    for path in LIB.glob("*.py"): look(path.name, ast.parse(path.read_text(encoding="utf-8")).body, ["requirements"])
+    for path in notebooks():
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] == "code": look(path.name, ast.walk(parsed("".join(cell["source"]))), list(named))
+    return sorted(said)
+
+
 # Every version in constraints.txt must be one for the oldest Python that the course names, its first release included.
 
 def versions_fit():
@@ -153,7 +179,7 @@ def versions_fit():
     said = []
     for d in metadata.distributions():
         name, needs = d.metadata["Name"], d.metadata["Requires-Python"]
-        if name in pins and needs and not SpecifierSet(needs).contains(oldest): said.append(f"constraints.txt: {name}=={pins[name]} needs Python {needs}, the course says {oldest}")
+        if pins.get(name) == d.version.split("+")[0] and needs and not SpecifierSet(needs).contains(oldest): said.append(f"constraints.txt: {name}=={pins[name]} needs Python {needs}, the course says {oldest}")
     return said
 
 
@@ -170,7 +196,7 @@ def notebooks_are_tidy(): return [f"{p.name}, {complaint}" for p in notebooks() 
 
 
 CHECKS = [("the runner is red on broken notebooks", runner_is_red), ("generated files are current", generated_is_current),
-          ("imports run only forward", imports_run_forward), ("notebooks are tidy", notebooks_are_tidy),
+          ("imports run only forward", imports_run_forward), ("imports are required", imports_are_required), ("notebooks are tidy", notebooks_are_tidy),
           ("exercises: their checks are checked", exercises_are_checked), ("pinned versions serve the oldest Python", versions_fit)]
 
 
