@@ -362,7 +362,7 @@ def is_red():
 
 def fresh(folder):
     "Whether the site was built after the last change of what it is made from."
-    sources = [*notebooks(), *NBS.glob("*.css"), *NBS.glob("*.yml"), ROOT / "settings.ini", ROOT / "scripts" / "build_site.py"]
+    sources = [*notebooks(), *NBS.glob("*.css"), ROOT / "_quarto.yml", ROOT / "settings.ini", *(ROOT / "scripts").glob("*.py")]
     return (folder / "index.html").exists() and (folder / "index.html").stat().st_mtime > max(p.stat().st_mtime for p in sources)
 
 
