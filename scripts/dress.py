@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 from house import NBS, ROOT, notebooks
 from learn import archive
 
-LONG_OUTPUT = 30        # lines; what is longer is folded
+LONG_OUTPUT = 40        # lines; what is longer is folded
 TIMES = re.compile(r"Minutes to read: (\d+)([^.]*)\. Seconds to run on two cores: (\d+) \(measured(?:, ([^)]*))?\)([^.]*)\.\s*$", re.M)
 DIRECTIVES = set("default_exp export exports hide eval echo output slow cuda exercise check wrong code-fold code-summary fig-alt".split())
 
@@ -122,13 +122,19 @@ def dress(path):
     solved, page = nbformat.read(NBS / path.name, as_version=4), nbformat.read(path, as_version=4)
     own = f"{settings().doc_host}{settings().doc_baseurl}/"
     names = {p.stem.split("_", 1)[-1]: p.name for p in notebooks()}
+    stay = lambda text: re.sub(re.escape(own) + r"(\w+)\.html#(\w+)[\w.]*", lambda m: names[m[1]] + f"#{m[2]}" * (m[2][0] != "_"), text)      # nbdev's links to our own pages
     times = None
     for cell in page.cells:
         if cell.cell_type == "markdown":
             cell.source = re.sub(r"\A<!-- ([\w-]+) -->\n(.*)\Z", r"::: {.\1}\n\2\n:::", cell.source, flags=re.S)       # a comment on top names the look of a block
             if times is None and (times := TIMES.search(cell.source)): cell.source = TIMES.sub("", cell.source).rstrip()
-            cell.source = re.sub(re.escape(own) + r"(\w+)\.html#(\w+)[\w.]*", lambda m: names[m[1]] + f"#{m[2]}" * (m[2][0] != "_"), cell.source)      # nbdev's links to our own pages stay on the site
-        elif cell.cell_type == "code": fold_long(cell)
+            cell.source = stay(cell.source)
+        elif cell.cell_type == "code":
+            fold_long(cell)
+            for out in cell.outputs:
+                if "text/markdown" not in out.get("data", {}): continue
+                blocks = re.split(r"(^```.*?^```)", out.data["text/markdown"], flags=re.M | re.S)          # in a signature nbdev's links would be read as they are written
+                out.data["text/markdown"] = "".join(re.sub(r"\[(`[^`]+`)\]\([^)]*\)", r"\1", b) if b.startswith("```") else stay(b) for b in blocks)
     new = lambda text, which: nbformat.v4.new_markdown_cell(text, id=f"course-{which}")
     docs = [cell for cell in page.cells if "show_doc(" in cell.source and cell.get("has_sd")]
     page.cells = [cell for cell in page.cells if cell not in docs] + ([new("## What this chapter exports", "exports")] if docs else []) + docs
