@@ -65,9 +65,9 @@ def picture(where): return where.locator("img").first.evaluate("""async i => { a
     const c = Object.assign(document.createElement('canvas'), {width: i.naturalWidth, height: i.naturalHeight}), g = c.getContext('2d'); g.drawImage(i, 0, 0); return c.toDataURL(); }""")
 
 
-def changes(page, where, was):
+def changes(page, where, was, seconds=5):
     "The picture, once it is another one."
-    for _ in range(100):
+    for _ in range(20 * seconds):
         if (now := picture(where)) != was: return now
         page.wait_for_timeout(50)
     raise AssertionError("the slider has moved and the picture has not")
@@ -106,6 +106,9 @@ def learn(page, address):
         if picture(box) == clean: break
         page.wait_for_timeout(50)
     else: raise AssertionError("moved back, the slider does not show the first picture")
+    try: changes(page, box, clean, seconds=1)
+    except AssertionError: pass                                                     # nothing moves: this must be seen
+    else: raise AssertionError("the picture changes although nobody moves the slider")
 
     twin = page.locator("[data-player]").first                                      # and the same without a kernel, below it
     twin.scroll_into_view_if_needed()
