@@ -196,7 +196,7 @@ def notebooks_are_tidy(): return [f"{p.name}, {complaint}" for p in notebooks() 
 
 
 CHECKS = [("the runner is red on broken notebooks", runner_is_red), ("generated files are current", generated_is_current),
-          ("imports run only forward", imports_run_forward), ("imports are required", imports_are_required), ("notebooks are tidy", notebooks_are_tidy),
+          ("imports run only forward", imports_run_forward), ("imports are required", imports_are_required), ("notebooks are tidy", notebooks_are_tidy), ("outputs are as new as their code", outputs_are_fresh),
           ("exercises: their checks are checked", exercises_are_checked), ("pinned versions serve the oldest Python", versions_fit)]
 
 
