@@ -7,7 +7,7 @@ A page: no message in the console, no failed request, nothing from another host;
 code is copied, axe-core finds nothing against WCAG 2 A and AA in light and dark, nothing is wider than a phone. The site: search, links, the way from page to page, light
 and dark, weights, and how soon a slow machine answers.
 """
-import gzip, queue, re, subprocess, sys, tempfile, threading, time
+import gzip, os, queue, re, subprocess, sys, tempfile, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -20,10 +20,12 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Error
 from chromium import chromium, prepared
-from house import NBS, notebooks
+from house import NBS
+from test import processors
 
 DESK, PHONE = dict(width=1280, height=900), dict(width=390, height=844)
 FIRST, ANY = 300_000, 1_500_000         # bytes: the first page without its pictures, and any page, both with all that they load
+PATIENCE = 30_000 * float(os.environ.get("TEST_PATIENCE", 1))     # milliseconds for any one thing
 SLOW, SOON = 4, 2.0                     # a processor four times slower answers within so many seconds
 WCAG = dict(resultTypes=["violations"], preload=False, runOnly=["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"])
 COLOURS = dict(WCAG, runOnly=dict(type="rule", values=["color-contrast", "link-in-text-block"]))
@@ -135,16 +137,18 @@ def wide(page, where): return [f"{where}: {'; '.join(found)}"] if (found := page
 
 def scheme(page, dark):
     "Light or dark, as the reader's system asks; complaints where the page does not follow."
-    page.emulate_media(color_scheme="dark" if dark else "light"); page.wait_for_timeout(100)
-    light = page.evaluate("() => (getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g) || [255, 255, 255]).slice(0, 3).reduce((a, b) => a + +b, 0) / 765")
-    return [] if (light < .5) == dark else [f"the page stays {'light' if dark else 'dark'}"]
+    page.emulate_media(color_scheme="dark" if dark else "light")
+    try: page.wait_for_function("dark => ((getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g) || [255, 255, 255]).slice(0, 3).reduce((a, b) => a + +b, 0) < 383) === dark", arg=dark, timeout=3000)
+    except Error: return [f"the page stays {'light' if dark else 'dark'}"]
+    page.wait_for_timeout(100)                          # transitions of colours
+    return []
 
 
 @contextmanager
 def listening(context, home):
     "A page of the context, with a list of what the browser complains of and a dict of what it loads."
     page, said, loads = context.new_page(), [], {}
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(PATIENCE)
     page.on("console", lambda m: m.type in ("error", "warning") and said.append(f"console: {m.text[:200]}"))
     page.on("pageerror", lambda e: said.append(f"an error in a script: {str(e)[:200]}"))
     page.on("requestfailed", lambda r: said.append(f"a request that fails: {r.url[:200]} {r.failure or ''}"))
@@ -290,13 +294,14 @@ def from_disk(browser, folder, pages):
 def served(folder):
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_): pass
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    class Server(ThreadingHTTPServer): request_queue_size = 128     # two browsers ask for a dozen files at once
+    server = Server(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try: yield f"http://127.0.0.1:{server.server_port}/"
     finally: server.shutdown(); server.server_close()
 
 
-def visit_all(home, names, tell=True, workers=2):
+def visit_all(home, names, tell=True):
     "Each worker has a browser of its own and takes the next page."
     left, seen = queue.Queue(), {}
     for n in names: left.put(n)
@@ -309,6 +314,7 @@ def visit_all(home, names, tell=True, workers=2):
                 try: seen[name] = visit(browser, home, name)
                 except Error as e: seen[name] = [f"it cannot be looked at: {str(e).splitlines()[0]}"], None
                 if tell: print(f"{name}: {len(seen[name][0])} complaints, {time.time() - start:.0f} s", flush=True)
+    workers = min(4, processors())
     with ThreadPoolExecutor(workers) as pool: list(pool.map(work, range(workers)))
     return {n: seen[n] for n in names}
 
@@ -363,7 +369,7 @@ def is_red():
 
 def fresh(folder):
     "Whether the site was built after the last change of what it is made from."
-    sources = [*notebooks(), *NBS.glob("*.css"), *NBS.glob("*.yml"), ROOT / "settings.ini", ROOT / "scripts" / "build_site.py"]
+    sources = [*NBS.iterdir(), ROOT / "settings.ini", ROOT / "scripts" / "build_site.py"]
     return (folder / "index.html").exists() and (folder / "index.html").stat().st_mtime > max(p.stat().st_mtime for p in sources)
 
 
