@@ -119,7 +119,7 @@ def copies(page):
     "The last copy button of the page."
     button = page.locator(".code-copy-button").last
     if not button.count(): return []
-    button.click()
+    button.click(); page.wait_for_timeout(100)
     got, code = page.evaluate("() => navigator.clipboard.readText()"), button.locator("xpath=..").locator("pre code").inner_text()
     return [] if got.strip() == code.strip() else [f"the copy button gives {got[:40]!r} for {code[:40]!r}"]
 
@@ -264,16 +264,23 @@ LONG_TASKS = "window.busy = 0; new PerformanceObserver(l => l.getEntries().forEa
 
 
 def answers(browser, folder, name):
-    "Seconds from the start of loading from disk to the end of the last task that would keep a reader waiting, on a slow processor: the best of three."
-    def once():
+    """Seconds from the start of loading from disk to the end of the last task that would keep a reader waiting, on a slow processor: the best of three.
+
+    Other work on this machine stretches the clock, but not the seconds that the page's own thread computes: where the clock says too long, those decide, times `SLOW`.
+    """
+    def once(throttled):
         context = browser.new_context(viewport=DESK)
         try:
-            page = context.new_page(); page.add_init_script(LONG_TASKS)
-            context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", dict(rate=SLOW))
+            page = context.new_page(); cdp = context.new_cdp_session(page)
+            page.set_default_timeout(PATIENCE); page.add_init_script(LONG_TASKS)
+            if throttled: cdp.send("Emulation.setCPUThrottlingRate", dict(rate=SLOW))
+            else: cdp.send("Performance.enable", dict(timeDomain="threadTicks"))
             page.goto(f"{folder.as_uri()}/{name}"); page.wait_for_timeout(1500)
-            return page.evaluate("() => Math.max(busy, performance.getEntriesByType('navigation')[0].loadEventEnd)") / 1000
+            if throttled: return page.evaluate("() => Math.max(busy, performance.getEntriesByType('navigation')[0].loadEventEnd)") / 1000
+            return SLOW * next(m["value"] for m in cdp.send("Performance.getMetrics")["metrics"] if m["name"] == "TaskDuration")
         finally: context.close()
-    return min(once() for _ in range(3))
+    clock = min(once(True) for _ in range(3))
+    return clock if clock <= SOON else min(once(False) for _ in range(3))
 
 
 def from_disk(browser, folder, pages):
@@ -357,6 +364,9 @@ def is_red():
     with tempfile.TemporaryDirectory() as folder:
         for name, (body, _) in cases.items(): (Path(folder) / f"{name}.html").write_text(HEAD + body + "</main></body></html>", encoding="utf-8")
         with served(folder) as home: seen = visit_all(home, [f"{n}.html" for n in cases], tell=False)
+        busy = Path(folder) / "busy.html"
+        busy.write_text(HEAD + "<script>const end = performance.now() + 3000; while (performance.now() < end);</script></main></body></html>", encoding="utf-8")
+        with chromium() as browser: assert (t := answers(browser, Path(folder), busy.name)) > SOON, f"a page that computes for three seconds answers after {t:.1f} s"
     for name, (_, says) in cases.items():
         said = seen[f"{name}.html"][0]
         assert (any(says in s for s in said) if says else not said), f"a page with {name}: expected {says!r}, heard {said}"
