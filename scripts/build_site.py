@@ -10,7 +10,7 @@ import logging, os, re, shutil, subprocess, sys, time, unicodedata
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 from dress import cell_of, dress, faults, learners
-from house import ROOT
+from house import ROOT, notebooks
 
 MADE, SITE = ROOT / "_proc", ROOT / "_docs"
 LOADS = {"link": "href", "script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src"}      # tags that make a browser fetch something
@@ -106,15 +106,25 @@ def readable_from_disk(folder):
     if index.exists(): index.with_suffix(".js").write_text(f"window.courseSearch={index.read_text(encoding='utf-8')}", encoding="utf-8")
 
 
+def pages_of(notebook):
+    "What smalldocs and what Quarto call the page of a notebook."
+    stem = notebook.removesuffix(".ipynb")
+    return f"{stem}.html", f"{stem.split('_', 1)[-1]}.html"
+
+
+def absent(folder):
+    return [f"{p.name}: it has no page" for p in notebooks() if not any((folder / page).exists() for page in pages_of(p.name))]
+
+
 def look_at(folder):
     "Complaints about the finished pages: what they load, and where their links lead."
     from bs4 import BeautifulSoup
     pages = {p.name: BeautifulSoup(p.read_text(encoding="utf-8"), "html.parser") for p in sorted(folder.glob("*.html"))}
     anchors = {name: {t["id"] for t in soup.select("[id]")} for name, soup in pages.items()}
+    own = {page: notebook for notebook in (p.name for p in notebooks()) for page in pages_of(notebook)}
     def at(name, link):
         "The notebook and the cell from which a page has a link, as far as they can be told."
-        notebook = name.removesuffix(".html") + ".ipynb"
-        return f"{name}{cell_of(notebook, unquote(link).replace('.html', '.ipynb'))}"
+        return f"{name}{cell_of(own.get(name, ''), unquote(link).replace('.html', '.ipynb'))}"
 
     said = [f"{p.name}: it loads from another host" for p in folder.rglob("*.css") if re.search(r"(@import|url\()\s*[\"']?(https?:)?//", p.read_text(encoding="utf-8"))]
     for name, soup in pages.items():
@@ -155,7 +165,7 @@ def build():
 
 if __name__ == "__main__":
     start = time.time()
-    said = faults() or build() or look_at(MADE / "_docs")
+    said = faults() or build() or absent(MADE / "_docs") + look_at(MADE / "_docs")
     if said: sys.exit("\n".join(said))
     old = SITE.with_name("_docs.old")
     shutil.rmtree(old, ignore_errors=True)

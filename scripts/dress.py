@@ -71,7 +71,7 @@ def faults():
 
 def cell_of(name, text):
     "Where in a notebook `text` stands first: ', cell 12', or nothing."
-    nb = nbformat.read(NBS / name, as_version=4) if (NBS / name).exists() else None
+    nb = nbformat.read(NBS / name, as_version=4) if (NBS / name).is_file() else None
     i = next((i for i, c in enumerate(nb.cells if nb else []) if text in c.source), None)
     return "" if i is None else f", cell {i}"
 
