@@ -35,6 +35,15 @@
     document.addEventListener("keydown", e => { if (e.key === "Escape" && sidebar.classList.contains("show")) { button.click(); button.focus(); } });
   }
 
+  // "On this page" follows the reader.
+  const margin = document.querySelector("#quarto-margin-sidebar");
+  if (margin) document.addEventListener("scroll", () => {
+    const active = margin.querySelector("#TOC a.active");
+    if (!active) return;
+    const at = active.getBoundingClientRect(), box = margin.getBoundingClientRect();
+    if (at.top < box.top || at.bottom > Math.min(box.bottom, innerHeight)) margin.scrollTop += at.top - (box.top + Math.min(box.bottom, innerHeight)) / 2;
+  }, {passive: true});
+
   // On a phone there is no room beside the text: the page's contents go into a fold below its title.
   const contents = document.querySelector("#TOC > ul"), title = document.querySelector("main .quarto-title-block, main h1");
   if (contents && title) {

@@ -27,6 +27,16 @@ def styled(text, variant):
     return "".join(map(one, text))
 
 
+def parts_of(tex):
+    "A displayed formula in the parts that \\qquad separates, so that they can stand below one another where they do not fit side by side."
+    parts, depth = [""], 0
+    for piece in re.split(r"(\\qquad(?![a-zA-Z])|\\begin|\\end|\\left(?![a-zA-Z])|\\right(?![a-zA-Z])|\\.|[{}])", tex):
+        depth += (piece in ("{", "\\begin", "\\left")) - (piece in ("}", "\\end", "\\right"))
+        if piece == "\\qquad" and not depth: parts.append("")
+        else: parts[-1] += piece
+    return [p for p in parts if p.strip()]
+
+
 def set_formulas(soup, page):
     "TeX in the page becomes MathML, which a browser shows without a script and without a network. Returns complaints."
     from bs4 import BeautifulSoup
@@ -34,17 +44,21 @@ def set_formulas(soup, page):
     said = []
     for span in soup.select("span.math"):
         tex = span.get_text(); block = tex.startswith("\\[")
-        plain = re.sub(r"\\arg(?![a-zA-Z])", r"\\operatorname{arg}", tex[2:-2]).replace(r"\_", "_")        # what the converter lacks
-        try: math = BeautifulSoup(convert(plain, display="block" if block else "inline"), "html.parser").math
-        except Exception as e: said.append(f"{page}: the formula {tex!r} cannot be set: {type(e).__name__} {e}"); continue
-        if unknown := re.findall(r"\\[a-zA-Z]+", math.get_text()): said.append(f"{page}: the formula {tex!r} has {', '.join(unknown)}, which cannot be set")
-        math["alttext"] = tex[2:-2]
-        for tag in math.find_all(mathvariant=True):         # browsers know no variant but "normal": the letters of the others have characters of their own
-            if tag["mathvariant"] != "normal": tag.string = styled(tag.get_text(), tag.attrs.pop("mathvariant"))
-        for name in math.find_all("mi", string=re.compile(r"^[a-z]{2,}$")):         # log p, not logp
-            last = name if name.parent.name == "mrow" or name.parent is math else name.parent
-            if (following := last.find_next_sibling()) is not None and following.get_text() not in ("(", "⁡"): last.insert_after(soup.new_tag("mspace", width="0.17em"))
-        span.clear(); span.append(math)
+        made = []
+        for part in parts_of(tex[2:-2]) if block else [tex[2:-2]]:
+            plain = re.sub(r"\\arg(?![a-zA-Z])", r"\\operatorname{arg}", part).replace(r"\_", "_")        # what the converter lacks
+            plain = re.sub(r"\\([bB]igg?[lrm]?)\s*\\\|", r"\\\1‖", plain)
+            try: math = BeautifulSoup(convert(plain, display="block" if block else "inline"), "html.parser").math
+            except Exception as e: said.append(f"{page}: the formula {tex!r} cannot be set: {type(e).__name__} {e}"); break
+            if unknown := re.findall(r"\\(?:[a-zA-Z]+|.)", math.get_text()): said.append(f"{page}: the formula {tex!r} has {', '.join(unknown)}, which cannot be set")
+            math["alttext"] = part.strip()
+            for tag in math.find_all(mathvariant=True):         # browsers know no variant but "normal": the letters of the others have characters of their own
+                if tag["mathvariant"] != "normal": tag.string = styled(tag.get_text(), tag.attrs.pop("mathvariant"))
+            for name in math.find_all("mi", string=re.compile(r"^[a-z]{2,}$")):         # log p, not logp
+                last = name if name.parent.name == "mrow" or name.parent is math else name.parent
+                if (following := last.find_next_sibling()) is not None and following.get_text() not in ("(", "\u2061"): last.insert_after(soup.new_tag("mspace", width="0.17em"))
+            made.append(math)
+        else: span.clear(); span.extend(made)
     for tag in soup.select("link[href*='katex'], script[src*='katex']"): tag.decompose()
     return said
 

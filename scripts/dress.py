@@ -86,7 +86,6 @@ def colab_address(name):
 def bar(name, times, exercises):
     "The line below the title: how long it takes, and how to work through it."
     said = []
-    if name[0].isdigit() and int(name[:2]) < 90: said.append(f"Chapter {int(name[:2])}")
     if times: said += [f"{times[1]} min to read", f"{times[3]} s to run"]
     core = [e for e in exercises if not e.extra]; extra = len(exercises) - len(core)
     if exercises: said.append(f"{len(core)} exercise{'s' * (len(core) != 1)}, {sum(e.minutes for e in core)} min" + (f", and {extra} extra" if extra else ""))
@@ -102,7 +101,22 @@ def made_line(nb, times):
     how = ", ".join(filter(None, [times[4], times[5].lstrip(", ")])) if times else ""
     took = f" It took {times[3]} seconds{f' ({how})' if how else ''}." if times else ""
     return (f'<p class="course-made">The outputs of this page were made on {made["date"]} with Python {made["python"]}, torch {made["torch"]}, '
-            f'numpy {made["numpy"]} and matplotlib {made["matplotlib"]}, on {made["machine"]}.{took} Their code is the code above: hash {made["code"]}.</p>')
+            f'numpy {made["numpy"]} and matplotlib {made["matplotlib"]}, on {made["machine"]}.{took}</p>')
+
+
+def numbered(cell, number):
+    "The title in a page's front matter, with the number of its notebook."
+    about = yaml.safe_load(cell.source.strip().strip("-"))
+    cell.source = "---\n" + yaml.safe_dump({**about, "title": f"{number} {about['title']}"}, allow_unicode=True) + "---\n"
+
+
+def show_exercise(cells, e):
+    "On a page an exercise tells its stars and minutes, what a learner starts from, and has its check in a fold: nobody has solved it there."
+    task = next(c for c in cells if c.cell_type == "markdown" and re.search(rf"^#+ Exercise {re.escape(e.number)}: ", c.source, re.M))
+    task.source = re.sub(r"^(#+ Exercise .+)$", rf"\1\n\n{'★' * e.stars} · about {e.minutes} minutes{' · extra' * e.extra}", task.source, count=1, flags=re.M)
+    if "```python" not in task.source: task.source += f"\n\n<details><summary>What you start from</summary>\n\n```python\n{e.given}\n```\n\n</details>"
+    check = next(c for c in cells if c.cell_type == "code" and f'@check_answer("{e.number}"' in c.source)
+    check.source, check.outputs = f'#| code-fold: true\n#| code-summary: "The check of {e.number}"\n{check.source}', []
 
 
 def fold_long(cell):
@@ -122,7 +136,9 @@ def dress(path):
     solved, page = nbformat.read(NBS / path.name, as_version=4), nbformat.read(path, as_version=4)
     own = f"{settings().doc_host}{settings().doc_baseurl}/"
     names = {p.stem.split("_", 1)[-1]: p.name for p in notebooks()}
-    stay = lambda text: re.sub(re.escape(own) + r"(\w+)\.html#(\w+)[\w.]*", lambda m: names[m[1]] + f"#{m[2]}" * (m[2][0] != "_"), text)      # nbdev's links to our own pages
+    plain = lambda text: re.sub(r"\[(`[^`]+`)\]\([^)]*\)", r"\1", text)
+    inside = re.compile(r"\[([^\[\]]*(?:\[`[^`]*`\]\([^)]*\)[^\[\]]*)+)\]\(")         # a link in the words of a link
+    stay = lambda text: re.sub(re.escape(own) + r"(\w+)\.html#(\w+)[\w.]*", lambda m: names[m[1]] + f"#{m[2]}" * (m[2][0] != "_"), inside.sub(lambda m: f"[{plain(m[1])}](", text))      # nbdev's links to our own pages
     times = None
     for cell in page.cells:
         if cell.cell_type == "markdown":
@@ -134,11 +150,15 @@ def dress(path):
             for out in cell.outputs:
                 if "text/markdown" not in out.get("data", {}): continue
                 blocks = re.split(r"(^```.*?^```)", out.data["text/markdown"], flags=re.M | re.S)          # in a signature nbdev's links would be read as they are written
-                out.data["text/markdown"] = "".join(re.sub(r"\[(`[^`]+`)\]\([^)]*\)", r"\1", b) if b.startswith("```") else stay(b) for b in blocks)
+                out.data["text/markdown"] = "".join(plain(b) if b.startswith("```") else stay(b) for b in blocks)
     new = lambda text, which: nbformat.v4.new_markdown_cell(text, id=f"course-{which}")
     docs = [cell for cell in page.cells if "show_doc(" in cell.source and cell.get("has_sd")]
     page.cells = [cell for cell in page.cells if cell not in docs] + ([new("## What this chapter exports", "exports")] if docs else []) + docs
-    if path.stem != "index": page.cells.insert(1, new(bar(path.name, times, find_exercises(solved, path.stem)), "bar"))
+    if path.stem != "index":
+        exercises = find_exercises(solved, path.stem)
+        for e in exercises: show_exercise(page.cells, e)
+        numbered(page.cells[0], path.stem[:2])
+        page.cells.insert(1, new(bar(path.name, times, exercises), "bar"))
     page.cells.append(new(made_line(solved, times), "made"))
     nbformat.write(page, path)
 

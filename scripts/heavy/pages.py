@@ -28,6 +28,7 @@ def pages_are_looked_at():
     said = site.set_formulas(soup, "page.html")
     assert len(said) == 1 and "nosuchthing" in said[0], said
     assert len(soup.select("math")) == 3 and soup.select("mfrac") and soup.select("mspace") and "𝟏" in soup.get_text()
+    assert site.parts_of(r"a \qquad \frac{b \qquad c}{d} \qquad \begin{cases} e \qquad f \end{cases}") == ["a ", r" \frac{b \qquad c}{d} ", r" \begin{cases} e \qquad f \end{cases}"]
     cell = nbformat.v4.new_code_cell("x", outputs=[nbformat.v4.new_output("stream", text="a < b\n" * n) for n in (41, 40)])
     fold_long(cell)
     assert [o.output_type for o in cell.outputs] == ["display_data", "stream"] and "41 lines" in cell.outputs[0].data["text/html"] and "a &lt; b" in cell.outputs[0].data["text/html"]
