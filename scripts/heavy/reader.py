@@ -126,6 +126,7 @@ def copies(page):
 
 def axe(page, where, options):
     said = []
+    page.evaluate("() => scrollTo({top: 0, behavior: 'instant'})")          # what the head of the page covers is no fault of the page
     for v in Axe().run(page, options=options).response["violations"]:
         why = list(dict.fromkeys(n["failureSummary"].splitlines()[1].strip() for n in v["nodes"]))
         said.append(f"{where}, {v['id']} on {len(v['nodes'])} ({' '.join(v['nodes'][0]['target'])}): {'; '.join(why[:3])}")
