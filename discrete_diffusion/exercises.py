@@ -38,6 +38,11 @@ class Exercise:
     given: str        # the learner's cell before anything is written in it
     at: dict = field(default_factory=dict, repr=False) # place in the notebook of 'task', 'exercise', 'check', 'wrong'
 
+    def headed(self, task: str # the markdown of its task
+               ) -> str:
+        "The task with a line below its heading that says stars and minutes."
+        return re.sub(rf"^(#+ Exercise {re.escape(self.number)}: .+)$", rf"\1\n\n{'★' * self.stars} · about {self.minutes} minutes{' · extra' * self.extra}", task, count=1, flags=re.M)
+
     @property
     def bug(self) -> bool:
         "Does the learner start from code that runs, and has a bug, so that the check has something to say about it? (`x[..., None]` is no blank.)"
@@ -445,7 +450,7 @@ def make_learner(solved,              # a solved notebook, as nbformat reads it;
         elif kind == "wrong": continue
         elif kind == "task":
             text = re.sub(r"^```python\n.*?\n```\n*", lambda m: "" if _is_scaffold(m[0], e) else m[0], cell.source, flags=re.M | re.S)
-            add(cell, f"{e.number} task", re.sub(rf"^(#+ Exercise {re.escape(e.number)}: .+)$", rf"\1\n\n{'★' * e.stars} · about {e.minutes} minutes{' · extra' * e.extra}", text, count=1, flags=re.M))
+            add(cell, f"{e.number} task", e.headed(text))
         elif kind == "exercise": add(cell, f"{e.number} exercise", f"# Exercise {e.number}: {', '.join(e.names)}\n{e.given}")
         elif kind == "check":
             add(cell, f"{e.number} check", f"# Check {e.number}: run this cell\n{bare}")

@@ -3,23 +3,17 @@
 Both renderers get it, because it is put into the processed notebooks before either sees them. Also what is wrong in the notebooks themselves,
 with file and cell: links, pictures, directives, exercises, the sidebar.
 """
-import html, json, re
+import html, re
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 import nbformat, yaml
 from markdown_it import MarkdownIt
-from house import NBS, ROOT, notebooks
+from house import NBS, ROOT, notebooks, settings
 from learn import archive
 
 LONG_OUTPUT = 40        # lines; what is longer is folded
 TIMES = re.compile(r"Minutes to read: (\d+)([^.]*)\. Seconds to run on two cores: (\d+) \(measured(?:, ([^)]*))?\)([^.]*)\.\s*$", re.M)
 DIRECTIVES = set("default_exp export exports hide eval echo output slow cuda exercise check wrong code-fold code-summary fig-alt".split())
-
-
-def settings():
-    "The course's settings.ini, as nbdev reads it."
-    from nbdev.config import get_config
-    return get_config()
 
 
 def sidebar():
@@ -79,7 +73,7 @@ def cell_of(name, text):
 # What a page has more
 
 def colab_address(name):
-    user, repo = settings().git_url.rstrip("/").split("/")[-2:]
+    user, repo = settings()["git_url"].split("/")[-2:]
     return f"https://colab.research.google.com/github/{user}/{repo}/blob/colab/{name}"
 
 
@@ -113,7 +107,7 @@ def numbered(cell, number):
 def show_exercise(cells, e):
     "On a page an exercise tells its stars and minutes, what a learner starts from, and has its check in a fold: nobody has solved it there."
     task = next(c for c in cells if c.cell_type == "markdown" and re.search(rf"^#+ Exercise {re.escape(e.number)}: ", c.source, re.M))
-    task.source = re.sub(r"^(#+ Exercise .+)$", rf"\1\n\n{'★' * e.stars} · about {e.minutes} minutes{' · extra' * e.extra}", task.source, count=1, flags=re.M)
+    task.source = e.headed(task.source)
     if "```python" not in task.source: task.source += f"\n\n<details><summary>What you start from</summary>\n\n```python\n{e.given}\n```\n\n</details>"
     check = next(c for c in cells if c.cell_type == "code" and f'@check_answer("{e.number}"' in c.source)
     check.source, check.outputs = f'#| code-fold: true\n#| code-summary: "The check of {e.number}"\n{check.source}', []
@@ -134,7 +128,7 @@ def dress(path):
     "A processed notebook of _proc, in place."
     from discrete_diffusion.exercises import find_exercises
     solved, page = nbformat.read(NBS / path.name, as_version=4), nbformat.read(path, as_version=4)
-    own = f"{settings().doc_host}{settings().doc_baseurl}/"
+    own = "{doc_host}{doc_baseurl}/".format_map(settings())
     names = {p.stem.split("_", 1)[-1]: p.name for p in notebooks()}
     plain = lambda text: re.sub(r"\[(`[^`]+`)\]\([^)]*\)", r"\1", text)
     inside = re.compile(r"\[([^\[\]]*(?:\[`[^`]*`\]\([^)]*\)[^\[\]]*)+)\]\(")         # a link in the words of a link

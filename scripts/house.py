@@ -1,5 +1,6 @@
 "What the scripts share: where things are, the chapters, and what a saved notebook may hold."
 import ast, json, os, platform, re, sys
+from configparser import ConfigParser
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,6 +47,13 @@ def machine():
     return {"processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(), "threads": torch.get_num_threads(),
             "architecture": platform.machine(), "system": platform.system(), "python": platform.python_version(), "torch": torch.__version__,
             "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None}     # what else was running: it stretches the seconds
+
+
+def settings():
+    "settings.ini as a mapping of strings."
+    read = ConfigParser(delimiters=["="])
+    read.read(ROOT / "settings.ini", encoding="utf-8")
+    return read["DEFAULT"]
 
 
 def parsed(source):

@@ -7,9 +7,8 @@
     learn.py --force 03_forward    set the learner's notebook of a chapter aside and start it anew
 """
 import argparse, json, os, secrets, signal, socket, subprocess, sys, time, urllib.error, urllib.request, webbrowser
-from configparser import ConfigParser
 from pathlib import Path
-from house import NBS, ROOT, environment, find_chapter, notebooks
+from house import NBS, ROOT, environment, find_chapter, notebooks, settings
 
 
 def free_port(wanted):
@@ -35,9 +34,7 @@ def no_news():
 
 def archive():
     "Where a learner without the repository gets the course from."
-    settings = ConfigParser(delimiters=["="])
-    settings.read(ROOT / "settings.ini", encoding="utf-8")
-    return "{git_url}/archive/refs/heads/{branch}.zip".format(**settings["DEFAULT"])
+    return "{git_url}/archive/refs/heads/{branch}.zip".format_map(settings())
 
 
 def make(folder, force="", colab=False):

@@ -8,7 +8,7 @@ import ast, json, os, re, shutil, signal, subprocess, sys, tempfile, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from fresh import code_hash, stale
-from house import LIB, LONG, NBS, ROOT, environment, find_chapter, imported, notebooks, parsed, untidy
+from house import LIB, LONG, NBS, ROOT, environment, find_chapter, imported, notebooks, parsed, settings, untidy
 
 TIMEOUT = 300                       # seconds for any other
 HEAVY_TIMEOUT = 3600                # seconds for a script of scripts/heavy/
@@ -147,13 +147,10 @@ def imports_run_forward():
 
 def imports_are_required():
     "The library's packages stand in `requirements`; those that the cells of the chapters import beside them, in `learn_requirements`."
-    from configparser import ConfigParser
     from importlib import metadata
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
-    settings = ConfigParser(delimiters=["="])
-    settings.read(ROOT / "settings.ini", encoding="utf-8")
-    named = {k: {canonicalize_name(Requirement(r).name) for r in settings["DEFAULT"][k].split()} for k in ("requirements", "learn_requirements")}
+    named = {k: {canonicalize_name(Requirement(r).name) for r in settings()[k].split()} for k in ("requirements", "learn_requirements")}
     brought, said = metadata.packages_distributions(), set()
 
     def look(where, nodes, kinds):
@@ -174,7 +171,7 @@ def imports_are_required():
 def versions_fit():
     from importlib import metadata
     from packaging.specifiers import SpecifierSet
-    oldest = re.search(r"min_python\s*=\s*(\S+)", (ROOT / "settings.ini").read_text(encoding="utf-8"))[1] + ".0"
+    oldest = settings()["min_python"] + ".0"
     pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.M))
     said = []
     for d in metadata.distributions():
