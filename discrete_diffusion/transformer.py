@@ -45,10 +45,15 @@ def rotary(L: int,                # places
     "Angles of rotary positions: place times frequency, d/2 geometric frequencies from 1 down (Su et al. 2021, 2104.09864, sec. 3.2). Raises TypeError, ValueError."
     check_count(L, "L")
     if check_count(d, "d", 2) % 2: raise ValueError(f"d: expected an even number, got {d}")
-    if not 0 < slowest <= 1: raise ValueError(f"slowest: expected a frequency in (0, 1], got {slowest}")
-    w = slowest ** torch.linspace(0, 1, d // 2, device=device, dtype=dtype)
-    angle = torch.arange(L, device=device, dtype=dtype)[:, None] * w
-    return angle.cos(), angle.sin()
+    slowest = check_number(slowest, "slowest", above=0, most=1, word="frequency")
+    return _turns(L, d, slowest, device, dtype)
+
+def _turns(L, d, slowest, device, dtype):
+    "cos and sin of place times frequency. The angles are made in float32 at least: bfloat16 does not know place 257."
+    wide = dtype if dtype == torch.float64 else torch.float32
+    w = slowest ** torch.linspace(0, 1, d // 2, device=device, dtype=wide)
+    angle = torch.arange(L, device=device, dtype=wide)[:, None] * w
+    return angle.cos().to(dtype), angle.sin().to(dtype)
 
 # %% ../nbs/13_transformer.ipynb #0325adca
 def rotate(x: Tensor,             # (..., L, d)
@@ -125,13 +130,13 @@ def letter_frequencies(tokens: Tensor,    # (n,) whole numbers in 0..K-1, memory
     "log((count + smooth) / (n + K smooth)) of each symbol, in nats. Raises TypeError, ValueError."
     check_count(K, "K")
     if not isinstance(tokens, Tensor) or tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool: raise TypeError(f"tokens: expected a tensor of whole numbers, got {getattr(tokens, 'dtype', type(tokens).__name__)}")
-    if not 0 < smooth < math.inf: raise ValueError(f"smooth: expected a number above 0, got {smooth}")
+    smooth = check_number(smooth, "smooth", above=0)
     n = torch.zeros(K, dtype=torch.float64)
     for part in tokens.flatten().split(1 << 24): n += torch.bincount(check_states(part.long().cpu(), K, "tokens"), minlength=K)   # a piece at a time
     return ((n + smooth) / (n.sum() + K * smooth)).log().float()
 
 # %% ../nbs/13_transformer.ipynb #27d7c053
-class TextNet(nn.Module):
+class TextNet(Network):
     """A transformer for text: `net(x_t, t)` gives `outputs` numbers a place, (batch, L, outputs), for any L. Fresh, they are `frequencies`
     (zeros if None), whatever x_t and t. Without `time` it never looks at t. Raises TypeError or ValueError, naming the argument."""
     def __init__(self,
@@ -161,22 +166,23 @@ class TextNet(nn.Module):
             if check_finite(frequencies, "frequencies").shape != (outputs,): raise ValueError(f"frequencies: expected shape {(outputs,)}, got {tuple(frequencies.shape)}")
             with torch.no_grad(): self.head.bias.copy_(frequencies)
 
-    def check(self, x_t, t, y) -> Tensor | None: # t as (batch,) in the parameters' dtype, None for a network without time
+    def check(self, x_t, t=None, y=None):
         "Refuse what the network cannot read."
         if check_states(x_t, self.N, "x_t").ndim != 2 or not x_t.shape[1]: raise ValueError(f"x_t: expected shape (batch, L) with L of at least 1, got {tuple(x_t.shape)}")
         if y is not None: raise ValueError("y: expected None, this network knows no classes")
-        if self.time is None: return None
+        if self.time is None: return
         if t is None: raise ValueError("t: expected times for a network made with time=True, got None")
-        return check_times(t, "t", len(x_t)).to(self.head.weight.dtype).to(x_t.device).expand(len(x_t))
+        check_times(t, "t", len(x_t))
 
     def forward(self, x_t: Tensor,         # (batch, L) int64 in 0..N-1
                 t=None,                    # (batch,) or one number, in [0, 1]; not looked at without `time`
                 y: None = None             # no classes: here so that samplers may pass None
                 ) -> Tensor:               # (batch, L, outputs)
-        "Logits or log-scores in the parameters' dtype. Raises what `check_states` and `check_times` raise, and ValueError for shapes."
-        t = self.check(x_t, t, y)
-        e = None if t is None else self.time(sinusoid(t, 32, math.pi / 2, 50 * math.pi))
-        turn = rotary(x_t.shape[1], self.head_size, device=x_t.device, dtype=self.head.weight.dtype)
+        "Logits or log-scores in the parameters' dtype."
+        dtype, e = self.head.weight.dtype, None
+        if self.time is not None:
+            e = self.time(sinusoid(self.times(t, x_t), 32, math.pi / 2, 50 * math.pi).to(dtype))
+        turn = _turns(x_t.shape[1], self.head_size, 1 / 200, x_t.device, dtype)
         x = _norm(self.near(_norm(self.emb(x_t))))
         for block in self.blocks: x = block(x, turn, e)
         return self.head(_norm(x))
@@ -280,7 +286,7 @@ class NextLetter:
     def ask(self, model, x_0):
         "Logits of every next letter, at once."
         if getattr(model, "causal", True) is False: raise ValueError("model: expected a causal network, got one that sees the letters it shall guess")
-        return check_logits(model(self.shifted(x_0)), x_0, self.K)
+        return check_logits(model(self.shifted(x_0), None, None), x_0, self.K)
 
     def noise(self, x_0: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, ...]:
         "There is none: (x_0,)."
