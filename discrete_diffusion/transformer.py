@@ -223,8 +223,8 @@ def text_optimizers(net: nn.Module,            # a TextNet
                     betas: tuple = (.9, .95)   # AdamW's
                     ) -> list[Optimizer]:      # for `fit`
     "Muon (chapter 10) for the blocks' four matrices, AdamW for embedding, neighbours, conditioning, gains and head."
-    inner = {n for n, p in net.named_parameters() if n.startswith("blocks.") and n.endswith(("qkv.weight", "mix.weight", "up.weight", "down.weight"))}
-    named = dict(net.named_parameters())
+    named = {n.replace("_orig_mod.", ""): p for n, p in net.named_parameters()}      # `torch.compile` puts this in front
+    inner = {n for n in named if n.startswith("blocks.") and n.endswith(("qkv.weight", "mix.weight", "up.weight", "down.weight"))}
     return [Muon([named[n] for n in named if n in inner], lr=muon_lr, momentum=momentum),
             torch.optim.AdamW([named[n] for n in named if n not in inner], lr=adam_lr, betas=betas, weight_decay=0., fused=True)]
 
@@ -241,7 +241,8 @@ def train_text(net: nn.Module,        # trained in place; ends in evaluation mod
                ema: float = 0.,       # decay of the averaged weights; 0 does not average
                **options              # of `fit`: progress, folder, validate, accelerator
                ) -> TrainResult:      # the run's history
-    "Train on random windows of a text, in float32, the learning rates falling in a line to zero. Raises what `fit` raises."
+    """Train on random windows of a text, the learning rates falling in a line to zero. What the network's answer means, `net.reads`, is what the
+    system says of it. Raises what `fit` raises."""
     for what in ("noise", "loss"):
         if not callable(getattr(system, what, None)): raise TypeError(f"system: expected noise(x_0, generator) and loss(model, ...), got {type(system).__name__} without {what}")
     step_of = {step_generator(seed, i).initial_seed(): i for i in range(check_count(steps, "steps"))}     # a resumed run knows its step by the noise
@@ -251,6 +252,7 @@ def train_text(net: nn.Module,        # trained in place; ends in evaluation mod
     config = TrainConfig(steps=steps, batch_size=batch_size, lr=.02, warmup=warmup, clip=math.inf, ema=ema, weight_decay=0., seed=seed)
     result = fit(net, system.loss, windows(tokens, length), config, noise=noise, optimizers=optimizers(net), **options)
     if ema: result.ema.copy_to(net)
+    if getattr(system, "reads", None) is not None: net.reads = system.reads
     net.eval().to(device)
     return result
 
