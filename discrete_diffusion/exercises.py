@@ -808,48 +808,67 @@ def _all_equal(a: list, b: list) -> bool:
     return len(a) == len(b) and all(map(torch.equal, a, b))
 
 
+def _words(state: Tensor, seed: int, most: int) -> int:
+    "How many 32-bit words a generator has given since its seed, counted up to `most`."
+    other = torch.Generator().manual_seed(seed)
+    for n in range(most):
+        if torch.equal(other.get_state(), state):
+            return n
+        torch.rand((), generator=other)
+    return most
+
+
 @patch
 def drawing(
     self: Checker,
     f: Callable,  # of a generator, to tensors that were drawn, or what holds them
     calls: int = 1,  # with one generator; several are joined along the batch
+    numbers: int = 0,  # so many must be drawn in float64, at least
     seed: int = 0,
 ):
     """Only the handed generator decides: no global state matters or changes, the
     generator moves on, and the next call draws anew. Returns what was drawn."""
     self.margin = None
-    again, states = [], []
+    again, untouched = [], []
     for other in (1, 2):
         generator = torch.Generator().manual_seed(seed)
+        fresh = generator.get_state()
         with _global_seed(other):
             before = _global_state()
             first = f(generator)
-            states.append(_global_state() == before)
-        moved = not torch.equal(
-            generator.get_state(),
-            torch.Generator().manual_seed(seed).get_state(),
-        )
+            untouched.append(_global_state() == before)
         again.append(_tensors(first))
     self.holds(again[0], "expected tensors that were drawn, got none.")
     self.holds(
         _all_equal(*again),
-        "The same generator gave other draws: every random number must come from the generator that is handed in.",
+        "The same generator gave other draws: every random number must come from "
+        "the generator that is handed in.",
     )
     self.holds(
-        all(states),
-        "A global random state was changed: draw from the generator that is handed in, and seed nothing.",
+        all(untouched),
+        "A global random state was changed: draw from the generator that is handed "
+        "in, and seed nothing.",
     )
     self.holds(
-        moved,
-        "The generator that was handed in has not moved: a seed of your own gives the same draws every time.",
+        not torch.equal(generator.get_state(), fresh),
+        "The generator that was handed in has not moved: a seed of your own gives "
+        "the same draws every time.",
     )
+    if numbers:
+        words = _words(generator.get_state(), seed, 2 * numbers)
+        self.holds(
+            words >= 2 * numbers,
+            "Too few random digits were drawn: every number that decides a draw is "
+            "one of its own, in float64 (float32 has steps of 6e-8).",
+        )
     more = [first]
     with _global_seed(2):
         for _ in range(max(calls, 2) - 1):
             more.append(f(generator))
             self.holds(
                 not _all_equal(again[0], _tensors(more[-1])),
-                "A second call with the same generator repeats the draws of the first.",
+                "A second call with the same generator repeats the draws of the "
+                "first.",
             )
     return torch.cat(more) if calls > 1 else first
 
@@ -863,10 +882,11 @@ def independent(
     rate: float = 1e-6,
 ):
     """Items are independent of one another, and so are tokens: neighbours, and
-    members of the two halves, follow in pairs the product of their laws.
+    members of two quarters or halves, follow in pairs the product of their laws.
 
     Total variation in Weissman's bound, the rate shared by the pairings; one law
-    for all that is not known is estimated, and its own error is added."""
+    for all that is not known is estimated, and its own error is added. How far
+    each of a pair is from its own law is taken off: that is for `draws` to say."""
     B, N = len(x), int(x.max()) + 1 if law is None else law.shape[-1]
     x = x.reshape(B, -1)
     n_all = x.numel()
@@ -877,25 +897,33 @@ def independent(
     p = p.expand(*x.shape, N) if p.ndim == 1 else p.reshape(*x.shape, N)
     ways = []
     for unit, axis in (("tokens of one item", 1), ("items of the batch", 0)):
-        half = x.shape[axis] // 2
-        if half:
-            every, first = (
-                torch.arange(2 * half).reshape(half, 2).T,
-                torch.arange(half),
-            )
-            ways += [(unit, axis, *every), (unit, axis, first, first + half)]
+        n = x.shape[axis]
+        for far in sorted({1, n // 4, n // 2} - {0}):  # neighbours, quarters, halves
+            first = torch.arange(n // (2 * far) * far).reshape(-1, far)
+            first = (first + far * torch.arange(len(first))[:, None]).flatten()
+            if len(first):
+                ways.append((unit, axis, first, first + far))
     found = []
     for unit, axis, i, j in ways:
         a, b = (x.index_select(axis, k).flatten() for k in (i, j))
         p_a, p_b = (p.index_select(axis, k).reshape(-1, N) for k in (i, j))
-        seen = (a * N + b).bincount(minlength=N * N) / len(a)
-        tv = (seen - (p_a.T @ p_b / len(a)).flatten()).abs().sum().item() / 2
+        pairs = len(a)
+        seen = (a * N + b).bincount(minlength=N * N).reshape(N, N) / pairs
+        tv, off_a, off_b = (
+            v.abs().sum().item() / 2
+            for v in (
+                seen - p_a.T @ p_b / pairs,
+                seen.sum(1) - p_a.mean(0),
+                seen.sum(0) - p_b.mean(0),
+            )
+        )
         share = rate / len(ways)
         limits = [
             _limit(len(a), N * N, r / 2) + slack * _limit(n_all, N, r / 2)
             for r in (share, 1e-3)
         ]
-        found.append((tv - limits[0], tv, limits, unit))
+        over = tv - off_a - off_b - limits[0]  # a wrong law is not dependence
+        found.append((over, tv, limits, unit))
     over, tv, limits, unit = max(found)
     self.margin = over - 2 * limits[1]
     if over > 0:
@@ -905,7 +933,7 @@ def independent(
         )
 
 # %% ../nbs/91_exercises.ipynb #c6ec0014
-def _words(x) -> str:
+def _plain(x) -> str:
     "A choice without capitals and commas: 'Up then down' is 'up, then down'."
     return " ".join(re.findall(r"[^\W_]+", str(x).lower()))
 
@@ -947,13 +975,13 @@ def predictions(
                 self.fail("property", f"{name}: give a number.")
             good += v[0] <= x <= v[1]
         else:
-            x = _words(said[name])
-            if x not in map(_words, kinds[name]):
+            x = _plain(said[name])
+            if x not in map(_plain, kinds[name]):
                 self.fail(
                     "property",
                     f"{name}: say {' or '.join(map(repr, kinds[name]))}.",
                 )
-            good += x == _words(v)
+            good += x == _plain(v)
         given.append(x)
     if good == len(right):
         return
