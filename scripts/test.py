@@ -1,7 +1,8 @@
-"""Run every notebook as a test, each in a process of its own, then the checks on what is generated.
+"""Run every notebook and every file of tests/, each in a process of its own, then the checks on what is generated.
 
     test.py                      everything
     test.py 03_forward 10        these notebooks only
+    test.py tests/test_tests.py  these files of tests only
     test.py --heavy yes          everything, and the scripts of scripts/heavy/
 """
 import ast, json, os, re, shutil, signal, subprocess, sys, tempfile, time
@@ -65,6 +66,32 @@ def bounded(command, seconds, threads=None, cwd=NBS, closing="", keep=None):
 
 def notebook(path, seconds=TIMEOUT, threads=1):
     return bounded([sys.executable, "-c", ONE, str(path)], seconds * PATIENCE, threads, closing="the notebook ran to its end")
+
+
+def test_files():
+    return sorted((ROOT / "tests").glob("test_*.py"))
+
+
+def file_of_tests(path, counts, seconds=TIMEOUT, long=False):
+    """A file of tests/ under pytest, without its long tests or those alone.
+
+    Adds True for each test that passed and False for each that failed to `counts`.
+    """
+    words = ["--heavy", "-m", "heavy"] if long else []
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+    out = []
+    failed = bounded(
+        [*command, str(path), *words], seconds * PATIENCE, 1, ROOT, keep=out
+    )
+    summary = out[0].splitlines()[-1] if out and out[0] else ""
+    number = {
+        word: sum(int(n) for n in re.findall(rf"(\d+) {word}", summary))
+        for word in ("passed", "failed", "error")
+    }
+    red = number["failed"] + number["error"]
+    counts += [True] * number["passed"]
+    counts += [False] * max(red, 1 if failed else 0)
+    return failed
 
 
 # The runner itself: it must be red where a notebook is broken, or every line above means nothing.
@@ -203,15 +230,17 @@ def main():
     heavy = "--heavy" in words and words[words.index("--heavy") + 1].lower() in ("yes", "1", "true", "on")
     if "--heavy" in words:
         at = words.index("--heavy"); del words[at:at + 2]
-    chosen = [find_chapter(w) for w in words] or notebooks()
+    files = [p for p in test_files() if p.name in [Path(w).name for w in words]] if words else test_files()
+    chosen = [find_chapter(w) for w in words if Path(w).name not in [p.name for p in files]] if words else notebooks()
     start, results = time.time(), []
 
-    def timed(name, test, *args, **kwargs):
+    def timed(name, test, *args, counts=None, **kwargs):
         begun = time.time()
+        if counts is not None: args = (*args, counts)
         try: said = test(*args, **kwargs)
         except Exception as e: said = f"{type(e).__name__}: {e}"
         said = "\n".join(said) if isinstance(said, list) else said
-        results.append(not said)
+        results.extend([not said] if counts is None else counts or [True] * (not said))
         if STOPPED: return
         line = f"{'FAILED' if said else 'ok    '}  {name:40s} {time.time() - begun:6.1f} s"
         print("\n    ".join([line, *(said or "").splitlines()]) + "\n", end="", flush=True)
@@ -220,9 +249,13 @@ def main():
     with ThreadPoolExecutor(min(4, processors())) as pool:
         order = {name: i for i, name in enumerate(LONG)}            # the longest first: none is left over at the end
         jobs = [pool.submit(timed, path.stem, notebook, path, LONG.get(path.stem, TIMEOUT)) for path in sorted(chosen, key=lambda p: order.get(p.stem, len(order)))]
+        jobs += [pool.submit(timed, f"tests/{path.stem}", file_of_tests, path, counts=[]) for path in files]
         if not words: jobs += [pool.submit(timed, name, check) for name, check in CHECKS]
     for job in jobs: job.result()
     if heavy:
+        for path in files:
+            if "mark.heavy" in path.read_text(encoding="utf-8"):
+                timed(f"tests/{path.stem}, long", file_of_tests, path, counts=[], seconds=HEAVY_TIMEOUT, long=True)
         for path in sorted((ROOT / "scripts" / "heavy").glob("*.py")):
             timed(f"heavy/{path.stem}", bounded, [sys.executable, str(path)], HEAVY_TIMEOUT * PATIENCE, cwd=ROOT)
     if STOPPED: sys.exit("Stopped: the tests are not complete.")
