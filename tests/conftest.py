@@ -1,9 +1,9 @@
 """What every test gets: one torch thread, this checkout's code, and nothing of the learner's own.
 
-    pytest                      the tests that are quick
-    pytest --heavy              the long ones too
-    pytest -n 2                 two processes
-    pytest tests/test_x.py      one file
+pytest                      the tests that are quick
+pytest --heavy              the long ones too
+pytest -n 2                 two processes
+pytest tests/test_x.py      one file
 """
 
 import os
