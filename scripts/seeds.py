@@ -16,8 +16,10 @@ import gc
 import os
 import random
 import sys
+from pathlib import Path
 
 NAME = "DISCRETE_DIFFUSION_SEEDS"
+CHILDREN = str(Path(__file__).resolve().parent / "shifted")
 
 
 def wanted():
@@ -30,9 +32,17 @@ def wanted():
 
 
 def shift(k):
-    "Add k to every seed from now on. With 0 nothing is touched."
+    """Add k to every seed from now on, here and in processes started from here.
+
+    With 0 nothing is touched.
+    """
     if k == 0:
         return
+    os.environ[NAME] = str(k)
+    path = [CHILDREN, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        dict.fromkeys(filter(None, path))
+    )
     _shift_random(k)
     _shift_numpy(k)
     _shift_torch(k)
