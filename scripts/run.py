@@ -11,7 +11,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from tqdm import tqdm
 from fresh import stamp
-from house import LONG, NBS, ROOT, environment, find_chapter, notebooks, untidy, write_atomically
+from house import LONG, NBS, ROOT, environment, find_chapter, notebooks, own_folders, untidy, write_atomically
 
 RUNS = ROOT / "runs"
 
@@ -115,6 +115,7 @@ def run_in_place(path):
 
 
 if __name__ == "__main__":
+    os.environ.update(own_folders())    # the kernel's files are made in this process
     words = [w for w in sys.argv[1:] if w != "--inplace" and w.strip()]
     if "--inplace" in sys.argv: [run_in_place(p) for p in ([find_chapter(w) for w in words] or notebooks())]
     else: run(find_chapter(words[0] if words else ""))
