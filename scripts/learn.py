@@ -10,7 +10,7 @@ import argparse, json, os, secrets, signal, socket, subprocess, sys, tempfile, t
 from pathlib import Path
 from filelock import FileLock, Timeout
 from jupyter_core.paths import jupyter_runtime_dir
-from house import NBS, ROOT, environment, find_chapter, notebooks, own_folders, settings, spare_home
+from house import NBS, ROOT, can_be_written, environment, find_chapter, notebooks, own_folders, settings, spare_home
 
 
 def is_free(port):
@@ -83,6 +83,12 @@ def make(folder, force="", colab=False):
     sys.path.insert(0, str(ROOT))
     from discrete_diffusion.exercises import write_learner
     again = find_chapter(force) if force else None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        sys.exit(f"There can be no folder {shown(folder)}: {e.strerror}.")
+    if not can_be_written(folder):
+        sys.exit(f"The folder {shown(folder)} cannot be written to.")
     made, kept, stale, left = 0, 0, [], []
     for path in notebooks():
         try: w = write_learner(path, folder, force=path == again, colab=archive() if colab else "")
