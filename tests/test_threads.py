@@ -57,3 +57,11 @@ def test_only_there(root):
     assert threads(root, IN_TEST="1") == 1
     assert threads(root, IN_TEST="1", OMP_NUM_THREADS="2") == 2
     assert threads(root) > 1
+
+
+def test_the_command_is_named_where_users_and_ci_look(root):
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    row = next(line for line in readme.splitlines() if "nbdev_test` |" in line)
+    assert " s on two" in row
+    flow = root / ".github" / "workflows" / "test.yml"
+    assert ".venv/bin/nbdev_test" in flow.read_text(encoding="utf-8")
