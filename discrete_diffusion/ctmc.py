@@ -24,17 +24,6 @@ from .sampling import Sample, steps_down, time_grid
 
 # %% ../nbs/11_ctmc.ipynb #9a1b4604
 @patch
-def slope(self: Schedule, t) -> Tensor:
-    "alpha'(t) by autograd: float64, the shape of t. At a kink: of the piece to the right (to the left at t = 1). ValueError where infinite."
-    t = check_times(t).detach().clone().requires_grad_()
-    with torch.enable_grad():
-        a = self(t)
-        if not a.requires_grad: return torch.zeros_like(a)
-        (d,) = torch.autograd.grad(a.sum(), t)
-    if not bool(d.isfinite().all()): raise ValueError(f"t: expected times at which {self.name} has a finite slope, got {t.detach()[~d.isfinite()][0].item():.6g}")
-    return d.clamp_max(0.)
-
-@patch
 def inverse(self: Schedule, a: Tensor) -> Tensor:
     "The first time at which alpha has fallen to `a` (float tensor of any shape), by bisection: 0 above alpha(0), 1 below alpha(1)."
     a = check_finite(a, "a").detach().double(); flat = a.flatten()
@@ -78,7 +67,7 @@ class Jumps:
         return torch.cat([self.start[..., None], self.states], -1).gather(-1, n)[..., 0]
 
 def _check_redraw(kernel):
-    if not isinstance(kernel, Redraw): raise TypeError(f"kernel: expected a Redraw kernel (Uniform, Absorbing), which has rates, got {type(kernel).__name__}")
+    if not redraws(kernel): raise TypeError(f"kernel: expected a Redraw kernel (Uniform, Absorbing), which has rates, got {type(kernel).__name__}")
 
 # %% ../nbs/11_ctmc.ipynb #8a6836e4
 def gillespie(kernel: Redraw,
@@ -87,7 +76,7 @@ def gillespie(kernel: Redraw,
               generator: torch.Generator | None = None # source of randomness
               ) -> Jumps:
     "The forward process, jump by jump and exact (Gillespie 1977). A redraw may pick the state that was there. Raises TypeError, ValueError."
-    _check_redraw(kernel); absorbing = isinstance(kernel, Absorbing)
+    _check_redraw(kernel); absorbing = absorbs(kernel)
     if isinstance(end, Tensor) and end.ndim: raise ValueError(f"end: expected one time for all, got shape {tuple(end.shape)}")
     kernel.check(x_0, kernel.K, "x_0", end); stop = kernel.alpha(end).item()
     if stop <= 0 and not absorbing: raise ValueError(f"end: expected a time with alpha > 0, got {end}, before which infinitely many redraws happen")
@@ -119,7 +108,7 @@ def _check_p(kernel, p, name, x_t, t):
 def _ratio(kernel, w, x_t, t, name):
     "push(w), relative to its value at x_t."
     z = kernel.push(w, t)
-    if isinstance(kernel, Absorbing): z = torch.where((x_t == kernel.mask)[..., None], z, one_hot(x_t, kernel.N).to(z))
+    if absorbs(kernel): z = torch.where((x_t == kernel.mask)[..., None], z, one_hot(x_t, kernel.N).to(z))
     here = z.gather(-1, x_t[..., None]); n = int((~_can(here)).sum())
     if n: raise ValueError(f"{name}: expected mass on a symbol that can lead to x_t, got an event of probability zero at {n} of {here.numel()} tokens")
     return z / here
@@ -163,7 +152,7 @@ def loo_from_score(kernel: Redraw,
     """The LEAVE-ONE-OUT posterior behind a score, (s / sum s - (1 - alpha) pi) / alpha. At shown tokens under Absorbing, where a score
     says nothing, their own symbol. ValueError for a score that no posterior has."""
     wide, a = _check_score(kernel, score, x_t, t); K = kernel.K
-    if isinstance(kernel, Absorbing):
+    if absorbs(kernel):
         masked = (x_t == kernel.mask)[..., None]
         p = torch.where(masked, wide[..., :K] * ((1 - a) / a), one_hot(x_t.clamp_max(K - 1), K).to(wide))
         off = torch.where(masked, wide[..., K:] - 1, 0.).abs()
@@ -195,7 +184,7 @@ def rates_from_loo(kernel: Redraw,
                    ) -> Tensor:   # (batch, *shape, N) float64, rows sum to zero
     "`reverse_rates` of `score_from_loo`. Under Absorbing also where alpha(t) = 0: -alpha'/(1 - alpha) p_loo at masks. Raises TypeError, ValueError."
     _check_redraw(kernel)
-    if not isinstance(kernel, Absorbing): return reverse_rates(kernel, score_from_loo(kernel, p_loo, x_t, t), x_t, t)
+    if not absorbs(kernel): return reverse_rates(kernel, score_from_loo(kernel, p_loo, x_t, t), x_t, t)
     p = _check_p(kernel, p_loo, "p_loo", x_t, t); masked = x_t == kernel.mask
     some = masked.flatten(1).any(1).cpu(); rate = torch.zeros(len(x_t), dtype=torch.float64)
     if bool(some.any()): rate[some] = kernel.reveal_rate(check_times(t).cpu().expand(len(x_t))[some])
@@ -237,7 +226,7 @@ def euler_rows(kernel: Redraw,
     "Rows of one Euler step of the reverse rates. Raises TypeError, ValueError."
     if s is None: return tweedie_rows(kernel, score, x_t, s, t)
     rows = leap_rows(reverse_rates(kernel, score, x_t, t), x_t, s, t)
-    return _no_mask(kernel, rows, per_item(kernel.alpha(s), x_t)[..., None]) if isinstance(kernel, Absorbing) else rows
+    return _no_mask(kernel, rows, per_item(kernel.alpha(s), x_t)[..., None]) if absorbs(kernel) else rows
 
 def tweedie_rows(kernel: Redraw,
                  score: Tensor, # (batch, *shape, N)
@@ -250,7 +239,7 @@ def tweedie_rows(kernel: Redraw,
     if s is not None: _step_size(s, t, len(x_t))
     a_s = torch.ones_like(a_t) if s is None else per_item(kernel.alpha(s), x_t)[..., None]
     a = a_t / a_s
-    if isinstance(kernel, Absorbing):                                  # the same product, without its cancellations
+    if absorbs(kernel):                                  # the same product, without its cancellations
         go = torch.where((x_t == kernel.mask)[..., None], _put(score * ((1 - a) / a), x_t, 0.), 0.)
         rows = _no_mask(kernel, _put(go, x_t, (1 - go.sum(-1, keepdim=True)).clamp_min(0)), a_s)
     else:

@@ -56,9 +56,9 @@ class D3PM:
         if y.shape != x_0.shape[:1]: raise ValueError(f"y: expected {len(x_0)} labels, got shape {tuple(y.shape)}")
 
     @property
-    def reverse(self) -> str:
+    def reads(self) -> str:
         "Form of the reverse step: masks read the full posterior, the others the leave-one-out posterior."
-        return "mixture" if isinstance(self.kernel, Absorbing) else "eq4"
+        return "full" if absorbs(self.kernel) else "leave-one-out"
 
     def noise(self, x_0: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         "What a training step draws: (x_0, x_t, s, t, y with labels dropped)."
@@ -69,8 +69,8 @@ class D3PM:
 
     def loss(self, model: nn.Module, x_0: Tensor, x_t: Tensor, s: Tensor, t: Tensor, y: Tensor) -> dict[str, Tensor]:
         "T times the KL of the drawn step, nats per pixel: an unbiased estimate of the bound's diffusion part. Draws nothing."
-        asked = self.kernel, model(x_t, t, y), x_0, x_t, s, t
-        step = masked_step_kl(*asked) if isinstance(self.kernel, Absorbing) else step_kl(*asked, self.reverse)
+        asked = self.kernel, call_network(model, x_t, t, y), x_0, x_t, s, t
+        step = masked_step_kl(*asked) if absorbs(self.kernel) else step_kl(*asked, self.reads)
         return {"loss": self.T * step.flatten(1).mean(1).float(), "t": t}
 
     def bits(self, model: nn.Module,
@@ -81,7 +81,7 @@ class D3PM:
              ) -> Bits:
         "Bits per dimension, every pixel paid for."
         self.check(x_0, y)
-        return bits_per_dim(model, self.kernel, x_0, self.T, y, passes, reverse=self.reverse, generator=generator)
+        return bits_per_dim(model, self.kernel, x_0, self.T, y, passes, reads=self.reads, generator=generator)
 
     def sample(self, model: nn.Module,
                y: Tensor,                    # (items,) the classes asked for
@@ -92,7 +92,7 @@ class D3PM:
         "Images of the classes `y`."
         check_states(y, self.classes + 1, "y")
         if not isinstance(shape, tuple): raise TypeError(f"shape: expected a tuple, got {type(shape).__name__}")
-        return ancestral(model, self.kernel, (len(y), *shape), times, y, reverse=self.reverse, **options)
+        return ancestral(model, self.kernel, (len(y), *shape), times, y, reads=self.reads, **options)
 
 # %% ../nbs/10_d3pm.ipynb #a989d490
 @dataclass
@@ -100,7 +100,7 @@ class MaskedD3PM(D3PM):
     "D3PM with masks and alpha = 1 - t, trained with exact numbers of masked pixels: the limit of many steps. Raises TypeError, ValueError."
     def __post_init__(self):
         super().__post_init__()
-        if not isinstance(self.kernel, Absorbing): raise TypeError(f"kernel: expected an Absorbing kernel, got {type(self.kernel).__name__}")
+        if not absorbs(self.kernel): raise TypeError(f"kernel: expected an Absorbing kernel, got {type(self.kernel).__name__}")
         t = torch.linspace(0, 1, 11, dtype=torch.float64)
         if (self.kernel.alpha(t) - (1 - t)).abs().max() > 1e-9: raise ValueError(f"kernel: expected the linear schedule, got {self.kernel.alpha.name}")
 
@@ -115,7 +115,7 @@ class MaskedD3PM(D3PM):
     def loss(self, model: nn.Module, x_0: Tensor, x_t: Tensor, k: Tensor, y: Tensor) -> dict[str, Tensor]:
         "Nats per pixel: the masked pixels' cross-entropies over their number. Draws nothing."
         D = x_0[0].numel(); t = k.double() / D
-        ce = cross_entropy(model(x_t, t, y), x_0) * (x_t == self.kernel.mask)
+        ce = cross_entropy(call_network(model, x_t, t, y), x_0) * (x_t == self.kernel.mask)
         return {"loss": ce.flatten(1).sum(1) / k, "t": t}                                    # D/k * mean over pixels
 
 # %% ../nbs/10_d3pm.ipynb #9fcebf63
@@ -181,7 +181,7 @@ def train_digits(system: D3PM,         # kernel, steps, loss
                  ) -> tuple[nn.Module, TrainResult]: # the trained network in evaluation mode, and its history
     "Train a DigitNet for `system` from scratch."
     if not isinstance(system, D3PM): raise TypeError(f"system: expected a D3PM, got {type(system).__name__}")
-    K, time = system.kernel.K, not isinstance(system.kernel, Absorbing)          # masks say themselves how late it is
+    K, time = system.kernel.K, not absorbs(system.kernel)          # masks say themselves how late it is
     frequencies = class_frequencies(x, y, K, system.classes)
     with torch.random.fork_rng():
         torch.manual_seed(check_count(seed, "seed", 0))

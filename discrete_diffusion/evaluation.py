@@ -51,7 +51,7 @@ def bits_per_dim(model: Callable,      # model(x_t, t, y) -> logits (batch, *sha
                  y: Tensor | None = None, # labels (items,)
                  passes: int = 4,      # independent passes over the data, at least 2
                  batch_size: int = 250, # items a network call
-                 reverse: str = "mixture", # form of the reverse step
+                 reads: str | None = None, # what the logits mean, see `reading`
                  generator: torch.Generator | None = None # where noise and steps come from
                  ) -> Bits:
     "The T-step bound on -log2 p(x_0) per dimension: an unbiased estimate with parts and standard errors."
@@ -61,7 +61,7 @@ def bits_per_dim(model: Callable,      # model(x_t, t, y) -> logits (batch, *sha
     for r in range(passes):
         steps = stratified_steps(n, T, generator)
         for at in torch.arange(n).split(batch_size):
-            b = bound(model, kernel, x_0[at], T, y=None if y is None else y[at], generator=generator, steps=steps[at], reverse=reverse)
+            b = bound(model, kernel, x_0[at], T, y=None if y is None else y[at], generator=generator, steps=steps[at], reads=reads)
             parts[:, r, at] = torch.stack([b.diffusion, b.prior, b.reconstruction]).double().cpu()
     parts = nats_to_bits(parts, x_0[0].numel()); total = parts.sum(0)
     return Bits(total.mean().item(), *parts.mean((1, 2)).tolist(), (total.mean(1).std() / passes ** .5).item(),
@@ -77,7 +77,7 @@ def loss_by_noise(model: Callable,     # model(x_t, t, y) -> logits
                   y: Tensor | None = None, # labels (items,)
                   passes: int = 4,     # passes over the data
                   batch_size: int = 250, # items a network call
-                  reverse: str = "mixture", # form of the reverse step
+                  reads: str | None = None, # what the logits mean, see `reading`
                   generator: torch.Generator | None = None # where noise and steps come from
                   ) -> tuple[Tensor, Tensor]: # band centres (bands,), bits/dim that each band adds (bands,)
     "The diffusion part of the bound, band of t by band of t; the bands sum to the whole."
@@ -88,7 +88,7 @@ def loss_by_noise(model: Callable,     # model(x_t, t, y) -> logits
     for _ in range(passes):
         steps = stratified_steps(n, T, generator)
         for at in torch.arange(n).split(batch_size):
-            b = bound(model, kernel, x_0[at], T, y=None if y is None else y[at], generator=generator, steps=steps[at], reverse=reverse)
+            b = bound(model, kernel, x_0[at], T, y=None if y is None else y[at], generator=generator, steps=steps[at], reads=reads)
             bits.index_add_(0, (steps[at] - 1) * bands // T, nats_to_bits(b.diffusion.double().cpu(), x_0[0].numel()))
     return (torch.arange(bands) + .5) / bands, bits / (n * passes)
 

@@ -23,7 +23,7 @@ from .bounds import *
 
 # %% ../nbs/16_flow.ipynb #3cff00b3
 def _source(kernel):
-    if not isinstance(kernel, (Uniform, Absorbing)): raise TypeError(f"kernel: expected a Uniform or an Absorbing kernel, got {type(kernel).__name__}")
+    if not isinstance(kernel, (Uniform, Absorbing)) or not redraws(kernel): raise TypeError(f"kernel: expected a Uniform or an Absorbing kernel, got {type(kernel).__name__}")
     return kernel
 
 def _toward(kernel, p, x_t, rate):
@@ -116,9 +116,9 @@ class FlowMatching:
         if isinstance(self.power, bool) or not isinstance(self.power, (int, float)) or not 0 <= self.power <= 1: raise ValueError(f"power: expected a number in [0, 1], got {self.power!r}")
 
     @property
-    def reverse(self) -> str:
-        "How the network's answer is read: 'eq4', leave-one-out; under masks that is the full posterior too, 'mixture'."
-        return "mixture" if isinstance(self.kernel, Absorbing) else "eq4"
+    def reads(self) -> str:
+        "How the network's answer is read: 'leave-one-out', leave-one-out; under masks that is the full posterior too, 'full'."
+        return "full" if absorbs(self.kernel) else "leave-one-out"
 
     def full(self, logits: Tensor, # (batch, *shape, K), leave-one-out
              x_t: Tensor,          # (batch, *shape)
@@ -126,7 +126,7 @@ class FlowMatching:
              ) -> Tensor:          # (batch, *shape, K) logits of p(x_0 | x_t), in the logits' dtype
         "Bayes: logits + log q(x_t | x_0), up to a constant."
         k, logits = self.kernel, check_logits(logits, x_t, self.kernel.K)
-        if isinstance(k, Absorbing):
+        if absorbs(k):
             other = torch.arange(k.K, device=x_t.device) != x_t[..., None]
             return logits.masked_fill(other & (x_t != k.mask)[..., None], -math.inf)
         a = k.alpha(k.check(x_t, k.N, "x_t", t))
@@ -140,7 +140,7 @@ class FlowMatching:
 
     def loss(self, model: nn.Module, x_0: Tensor, x_t: Tensor, t: Tensor) -> dict[str, Tensor]:
         "Cross-entropy of p(x_0 | x_t) at every letter times (1 - alpha)^-power, nats per letter, (batch,): a surrogate. Draws nothing."
-        ce = cross_entropy(self.full(model(x_t, t), x_t, t), x_0).flatten(1).mean(1)
+        ce = cross_entropy(self.full(call_network(model, x_t, t), x_t, t), x_0).flatten(1).mean(1)
         return {"loss": ce * ((1 - self.kernel.alpha(t)).clamp_min(1e-15) ** -self.power).to(ce), "t": t}
 
     def bits(self, model: nn.Module,
@@ -152,8 +152,8 @@ class FlowMatching:
              ) -> Bits:
         "The continuous bound in bits per character, every character paid for. Under masks both processes are one."
         if process not in ("flow", "score"): raise ValueError(f"process: expected 'flow' or 'score', got {process!r}")
-        full = lambda x_t, t, y=None: self.full(model(x_t, t), x_t, t)
-        answer, rate = (full, flow_rate) if process == "flow" else (model, masked_rate if isinstance(self.kernel, Absorbing) else uniform_rate)
+        full = lambda x_t, t, y=None: self.full(call_network(model, x_t, t), x_t, t)
+        answer, rate = (full, flow_rate) if process == "flow" else (model, masked_rate if absorbs(self.kernel) else uniform_rate)
         return continuous_bits(answer, self.kernel, x_0, rate, passes, batch_size, generator)
 
     def rows(self, model: nn.Module,
@@ -163,13 +163,13 @@ class FlowMatching:
              ) -> Callable:                  # (x_t, s, t) -> (batch, L, N) float64
         "Laws of one step, for `descend` and `descend_law`; see `flow_rows`."
         ask = Denoise(model, self.kernel.K, temperature=temperature)
-        def law(x_t, s, t): return flow_rows(self.kernel, reverse_rows(self.kernel, ask(x_t, t), x_t, None, t, self.reverse), x_t, s, t, eta, method)
+        def law(x_t, s, t): return flow_rows(self.kernel, reverse_rows(self.kernel, ask(x_t, t), x_t, None, t, self.reads), x_t, s, t, eta, method)
         law.ask = ask
         return law
 
     def correct(self, rows: Callable, x_t: Tensor, t: float, share: float) -> Tensor: # (batch, L, N) float64
         "Laws of a corrector move of its own, one Euler step of `corrector_velocity`: a `share` of the letters is noised anew. It stays at t."
-        p = reverse_rows(self.kernel, rows.ask(x_t, t), x_t, None, t, self.reverse)
+        p = reverse_rows(self.kernel, rows.ask(x_t, t), x_t, None, t, self.reads)
         return (1 - share) * one_hot(x_t, self.kernel.N).to(p) + share * self.kernel.push(p, t)
 
     def sample(self, model: nn.Module,

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['Schedule', 'linear_schedule', 'cosine_schedule', 'polynomial_schedule', 'geometric_schedule', 'betas_schedule',
-           'linear_betas', 'cosine_betas', 'absorbing_betas', 'Kernel', 'Redraw', 'Uniform', 'Absorbing',
-           'MatrixKernel', 'gaussian_kernel', 'neighbour_kernel']
+           'linear_betas', 'cosine_betas', 'absorbing_betas', 'Kernel', 'Redraw', 'Uniform', 'Absorbing', 'redraws',
+           'absorbs', 'MatrixKernel', 'gaussian_kernel', 'neighbour_kernel']
 
 # %% ../nbs/03_forward.ipynb #e4acac68
 import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Callable
 import torch
 from torch import Tensor
@@ -19,20 +20,97 @@ from .core import *
 class Schedule:
     """alpha(t), the probability that no redraw has hit a token by time t; decreasing, in [0, 1].
 
-    Raises `ValueError` for a function that increases or leaves [0, 1] (looked at on 1,001 times), `TypeError` for no function."""
-    def __init__(self,
-                 alpha: Callable[[Tensor], Tensor], # maps float64 times to alpha, elementwise
-                 name: str = "schedule"):           # for messages and plots
-        if not callable(alpha): raise TypeError(f"alpha: expected a function of time, got {type(alpha).__name__}")
-        self.fn, self.name = alpha, name
-        a = alpha(torch.linspace(0, 1, 1001, dtype=torch.float64))
-        if a.shape != (1001,): raise ValueError(f"alpha: expected one value per time, but {name} maps (1001,) to {tuple(a.shape)}")
-        if not bool(((a >= 0) & (a <= 1)).all()): raise ValueError(f"alpha: expected values in [0, 1], but {name} gives {a.min():.3g} to {a.max():.3g}")
-        if bool((a.diff() > 1e-12).any()): raise ValueError(f"alpha: expected a schedule that decreases, but {name} increases")
+    `alpha.slope`, where alpha has such a method, or else autograd, gives alpha'(t).
+    Raises `TypeError` for no function, `ValueError` for a function that increases or
+    leaves [0, 1], and for one that falls where its slope is 0 (looked at on 1,001 times)."""
+
+    def __init__(
+        self,
+        alpha: Callable[[Tensor], Tensor],  # float64 times to alpha, elementwise
+        name: str = "schedule",  # for messages and plots
+        slope: Callable[[Tensor], Tensor] | None = None,  # times to alpha'(t)
+    ):
+        for fn, what in ((alpha, "alpha"), (slope, "slope")):
+            if not callable(fn) and (fn is not None or what == "alpha"):
+                raise TypeError(
+                    f"{what}: expected a function of time, got {type(fn).__name__}"
+                )
+        self.fn, self.name, self.slope_fn = alpha, name, slope
+        self._check_values()
+        self._check_slope()
+
+    def _check_values(self):
+        a = self.fn(torch.linspace(0, 1, 1001, dtype=torch.float64))
+        if a.shape != (1001,):
+            raise ValueError(
+                "alpha: expected one value per time, but "
+                f"{self.name} maps (1001,) to {tuple(a.shape)}"
+            )
+        if not bool(((a >= 0) & (a <= 1)).all()):
+            raise ValueError(
+                "alpha: expected values in [0, 1], but "
+                f"{self.name} gives {a.min():.3g} to {a.max():.3g}"
+            )
+        if bool((a.diff() > 1e-12).any()):
+            raise ValueError(
+                f"alpha: expected a schedule that decreases, but {self.name} increases"
+            )
+
+    def _check_slope(self):
+        "Between two times alpha may not fall where its slope says that it stands still."
+        t = torch.linspace(0, 1, 1001, dtype=torch.float64)
+        pace = -self(t).diff() * 1000
+        middle = (t[1:] + t[:-1]) / 2
+        slopes = torch.stack(
+            [self._raw_slope(u).abs() for u in (t[:-1], middle, t[1:])]
+        )
+        steepest = slopes.nan_to_num(math.inf).amax(0)
+        wrong = (pace > 1e-6) & (steepest < pace / 100)
+        if bool(wrong.any()):
+            raise ValueError(
+                "alpha: expected a function that autograd can follow, but "
+                f"{self.name} falls near t = {middle[wrong][0]:.3g}, where its slope "
+                "comes out as 0; give the slope as well: Schedule(alpha, name, slope)"
+            )
+
+    def _written(self):
+        "The slope as somebody wrote it down; None if nobody did."
+        return self.slope_fn or getattr(self.fn, "slope", None)
+
+    def _raw_slope(self, t: Tensor) -> Tensor:
+        written = self._written()
+        if written is not None:
+            return written(t)
+        with torch.inference_mode(False), torch.enable_grad():
+            t = t.detach().clone()
+            try:
+                a = self.fn(t.requires_grad_())
+            except RuntimeError:  # it leaves PyTorch, where no gradient follows
+                return torch.zeros_like(t)
+            if not a.requires_grad:
+                return torch.zeros_like(t)
+            (slope,) = torch.autograd.grad(a.sum(), t)
+        return slope
 
     def __call__(self, t) -> Tensor:
         "alpha at times t in [0, 1]: float64, the shape of t; autograd runs through it."
-        return self.fn(check_times(t)).clamp(0, 1)
+        t = check_times(t)
+        a = self.fn(t).clamp(0, 1)
+        if self._written() is not None:
+            return a
+        return torch.where((t == 1) & (a < 2.0**-52), 0.0, a)  # cos(pi/2) is 6e-17
+
+    def slope(self, t) -> Tensor:
+        """alpha'(t): float64, the shape of t, the same in every grad mode. At a kink: of the piece
+        to the right (to the left at t = 1). ValueError where it is infinite."""
+        t = check_times(t)
+        d = self._raw_slope(t)
+        if not bool(d.isfinite().all()):
+            at = t[~d.isfinite()].flatten()[0].item()
+            raise ValueError(
+                f"t: expected times at which {self.name} has a finite slope, got {at:.6g}"
+            )
+        return d.clamp_max(0.0)
 
     def sigma_bar(self, t) -> Tensor:
         "Total noise -log alpha(t); infinite where alpha is 0."
@@ -41,57 +119,147 @@ class Schedule:
     def ratio(self, s, t) -> Tensor:
         "alpha(t) / alpha(s): no redraw between s and t. Where alpha(s) = 0 nothing is left to keep: 0."
         a_s, a_t = self(s), self(t)
-        if bool((check_times(s, "s") > check_times(t)).any()): raise ValueError(f"s: expected s <= t, got s = {s} and t = {t}"[:200])
-        return torch.where(a_s > 0, a_t / torch.where(a_s > 0, a_s, 1.), 0.).clamp_max(1)
+        if bool((check_times(s, "s") > check_times(t)).any()):
+            raise ValueError(f"s: expected s <= t, got s = {s} and t = {t}"[:200])
+        kept = torch.where(a_s > 0, a_t / torch.where(a_s > 0, a_s, 1.0), 0.0)
+        return kept.clamp_max(1)
 
-    def __repr__(self): return f"Schedule({self.name})"
+    def __eq__(self, other):
+        mine = (self.fn, self.name, self.slope_fn)
+        return isinstance(other, Schedule) and mine == (
+            other.fn,
+            other.name,
+            other.slope_fn,
+        )
+
+    def __hash__(self):
+        return hash(self.name)
+
+    def __repr__(self):
+        return f"Schedule({self.name})"
 
 # %% ../nbs/03_forward.ipynb #2887b6bf
 def linear_schedule() -> Schedule:
     "alpha = 1 - t, also called log-linear (sigma_bar = -log(1 - t))."
-    return Schedule(lambda t: 1 - t, "linear")
+    return Schedule(_Polynomial(1.0), "linear")
 
-def cosine_schedule(power: float = 2. # 2: cosine squared, 1: plain cosine
-                    ) -> Schedule:
+
+def cosine_schedule(
+    power: float = 2.0,  # 2: cosine squared, 1: plain cosine
+) -> Schedule:
     "alpha = cos(pi t / 2)^power: an exact 0 at t = 1."
-    power = _positive(power, "power")
-    return Schedule(lambda t: torch.sin(math.pi / 2 * (1 - t)) ** power, "cosine" if power == 2 else f"cosine^{power:g}")
+    power = check_number(power, "power", above=0)
+    name = "cosine" if power == 2 else f"cosine^{power:g}"
+    return Schedule(_Cosine(power), name)
 
-def polynomial_schedule(power: float = 2. # above 0; 1 is the linear schedule
-                        ) -> Schedule:
+
+def polynomial_schedule(
+    power: float = 2.0,  # above 0; 1 is the linear schedule
+) -> Schedule:
     "alpha = 1 - t^power (MD4)."
-    power = _positive(power, "power")
-    return Schedule(lambda t: 1 - t ** power, f"polynomial({power:g})")
+    power = check_number(power, "power", above=0)
+    return Schedule(_Polynomial(power), f"polynomial({power:g})")
 
-def geometric_schedule(sigma_min: float = 1e-4, # total noise at t = 0
-                       sigma_max: float = 20.   # total noise at t = 1
-                       ) -> Schedule:
+
+def geometric_schedule(
+    sigma_min: float = 1e-4,  # total noise at t = 0
+    sigma_max: float = 20.0,  # total noise at t = 1
+) -> Schedule:
     "sigma_bar = sigma_min^(1-t) sigma_max^t (SEDD): alpha(0) < 1 and alpha(1) > 0."
-    lo, hi = _positive(sigma_min, "sigma_min"), _positive(sigma_max, "sigma_max")
-    if lo >= hi: raise ValueError(f"sigma_min: expected less than sigma_max = {hi:g}, got {lo:g}")
-    return Schedule(lambda t: torch.exp(-lo ** (1 - t) * hi ** t), f"geometric({lo:g}, {hi:g})")
+    lo = check_number(sigma_min, "sigma_min", above=0)
+    hi = check_number(sigma_max, "sigma_max", above=0)
+    if lo >= hi:
+        raise ValueError(
+            f"sigma_min: expected less than sigma_max = {hi:g}, got {lo:g}"
+        )
+    return Schedule(_Geometric(lo, hi), f"geometric({lo:g}, {hi:g})")
 
-def _positive(x, name):
-    if isinstance(x, bool) or not isinstance(x, (int, float)): raise TypeError(f"{name}: expected a number, got {type(x).__name__}")
-    if not 0 < x < math.inf: raise ValueError(f"{name}: expected a finite number above 0, got {x}")
-    return float(x)
+
+@dataclass(frozen=True)
+class _Polynomial:
+    power: float
+
+    def __call__(self, t):
+        return 1 - t**self.power
+
+    def slope(self, t):
+        return -self.power * t ** (self.power - 1)
+
+
+@dataclass(frozen=True)
+class _Cosine:
+    power: float
+
+    def __call__(self, t):
+        return torch.sin(math.pi / 2 * (1 - t)) ** self.power
+
+    def slope(self, t):
+        angle = math.pi / 2 * (1 - t)
+        outer = self.power * torch.sin(angle) ** (self.power - 1)
+        return -math.pi / 2 * torch.cos(angle) * outer
+
+
+@dataclass(frozen=True)
+class _Geometric:
+    lo: float
+    hi: float
+
+    def total(self, t):
+        return self.lo ** (1 - t) * self.hi**t
+
+    def __call__(self, t):
+        return torch.exp(-self.total(t))
+
+    def slope(self, t):
+        rate = self.total(t) * math.log(self.hi / self.lo)
+        return -rate * torch.exp(-self.total(t))
 
 # %% ../nbs/03_forward.ipynb #418543b7
-def betas_schedule(betas: Tensor # (T,) redraw probabilities, step i at index i - 1
-                   ) -> Schedule:
+def betas_schedule(
+    betas: Tensor,  # (T,) redraw probabilities, step i at index i - 1
+) -> Schedule:
     "alpha(i/T) = product of (1 - beta_j) over j <= i, exact there; straight lines between. Raises on betas outside [0, 1]."
     betas = check_finite(betas, "betas").detach().double()
-    if betas.ndim != 1 or len(betas) == 0: raise ValueError(f"betas: expected shape (T,) with T >= 1, got {tuple(betas.shape)}")
-    if bool(((betas < 0) | (betas > 1)).any()): raise ValueError(f"betas: expected probabilities in [0, 1], got {betas.min():.3g} to {betas.max():.3g}")
-    knots = torch.cat([torch.ones(1, dtype=torch.float64, device=betas.device), (1 - betas).cumprod(0)]); T = len(betas)
-    def alpha(t):
-        z, k = t * T, knots.to(t.device)
+    if betas.ndim != 1 or len(betas) == 0:
+        raise ValueError(
+            f"betas: expected shape (T,) with T >= 1, got {tuple(betas.shape)}"
+        )
+    if bool(((betas < 0) | (betas > 1)).any()):
+        raise ValueError(
+            "betas: expected probabilities in [0, 1], "
+            f"got {betas.min():.3g} to {betas.max():.3g}"
+        )
+    one = torch.ones(1, dtype=torch.float64, device=betas.device)
+    knots = torch.cat([one, (1 - betas).cumprod(0)])
+    return Schedule(_Lines(knots), f"betas(T={len(betas)})")
+
+
+@dataclass(eq=False)
+class _Lines:
+    "Straight lines between alpha's values at the times i/T."
+
+    knots: Tensor  # (T+1,)
+
+    def piece(self, t):
+        "Index of the piece on which t lies, and how far along it t is."
+        T = len(self.knots) - 1
+        z = t * T
         near = (z - z.round()).abs() <= 2e-7 * z
-        z = torch.where(near, z + (z.round() - z).detach(), z)    # on the grid, with its slope
+        z = torch.where(near, z + (z.round() - z).detach(), z)  # on the grid
         i = z.detach().floor().long().clamp(0, T - 1)
-        f = z - i
-        return (1 - f) * k[i] + f * k[i + 1]                      # exact at f = 0 and f = 1
-    return Schedule(alpha, f"betas(T={T})")
+        return i, z - i
+
+    def __call__(self, t):
+        knots = self.knots.to(t.device)
+        i, f = self.piece(t)
+        return (1 - f) * knots[i] + f * knots[i + 1]  # exact at f = 0 and f = 1
+
+    def slope(self, t):
+        falls = self.knots.diff().to(t.device) * (len(self.knots) - 1)
+        return falls[self.piece(t)[0]]
+
+    def __eq__(self, other):
+        return isinstance(other, _Lines) and torch.equal(self.knots, other.knots)
 
 # %% ../nbs/03_forward.ipynb #11069fe2
 def linear_betas(T: int, # steps
@@ -109,7 +277,7 @@ def cosine_betas(T: int, # steps
     "beta_i = 1 - f(i/T)/f((i-1)/T), f(t) = cos(pi/2 (t + offset)/(1 + offset))^power (Nichol & Dhariwal 2021, eq. 17): (T,) float64."
     t = torch.linspace(0, 1, check_count(T, "T") + 1, dtype=torch.float64)
     if not 0 < most <= 1: raise ValueError(f"most: expected a probability above 0, got {most}")
-    f = torch.sin(math.pi / 2 * (1 - t) / (1 + _positive(offset, "offset"))) ** _positive(power, "power")
+    f = torch.sin(math.pi / 2 * (1 - t) / (1 + check_number(offset, "offset", above=0))) ** check_number(power, "power", above=0)
     return (1 - f[1:] / f[:-1]).clamp_max(most)
 
 # %% ../nbs/03_forward.ipynb #5ff43b06
@@ -171,8 +339,20 @@ class Kernel(ABC):
         return w.double() if has_float64(w.device) else w.float()
 
 # %% ../nbs/03_forward.ipynb #cf425ced
+_LAWS = {"probs", "evidence", "likelihood", "push", "sample", "jump", "matrix"}
+
+
 class Redraw(Kernel):
     "Each token is redrawn from `pi` at random times: q(x_t | x_0) = alpha I + (1 - alpha) 1 pi^T (D3PM, appendix A.2; MDLM). No matrix is built."
+
+    closed_form = True  # do all laws follow from alpha and pi?
+
+    def __init_subclass__(cls, **options):
+        "A subclass with laws of its own is served by the general formulas, by no shortcut."
+        super().__init_subclass__(**options)
+        if _LAWS & vars(cls).keys():
+            cls.closed_form = False
+
     def __init__(self,
                  K: int,           # clean symbols
                  pi: Tensor,       # (N,) stationary law, N >= K
@@ -237,6 +417,16 @@ class Absorbing(Redraw):
         return self.K
     def draw_pi(self, shape, generator=None, device="cpu"): return torch.full(shape, self.K, device=device)
 
+
+def redraws(kernel) -> bool:
+    "Is it a kernel all of whose laws follow from alpha and pi?"
+    return isinstance(kernel, Redraw) and kernel.closed_form
+
+
+def absorbs(kernel) -> bool:
+    "Is it an absorbing kernel all of whose laws follow from alpha? Then the full and the leave-one-out posterior are one."
+    return isinstance(kernel, Absorbing) and kernel.closed_form
+
 # %% ../nbs/03_forward.ipynb #bf9ca4c6
 class MatrixKernel(Kernel):
     "Given one-step matrices: the slow path, alive on the grid i/T only, O(N^2) memory a step. `alpha` is None."
@@ -257,6 +447,12 @@ class MatrixKernel(Kernel):
         if off > (tol if Qs.dtype == torch.float64 else max(tol, 1e-5)):
             raise ValueError(f"pi: expected a law that every step leaves as it is, got one that moves by {off:.3g}"
                              + ("; these matrices are not doubly stochastic, so give their pi" if pi is None else ""))
+        laws = int(((torch.linalg.eigvals(self.Qs.mean(0)) - 1).abs() < 1e-9).sum())
+        if laws > 1:
+            raise ValueError(
+                f"Qs: expected matrices with one stationary law, got {laws} of them: "
+                "some states never reach the others, so no chain can start from pi alone"
+            )
         self.Qbar = torch.stack(list(_running_products(self.Qs)))      # (T+1, N, N): Qbar[i] = Q_1 ... Q_i
 
     def step(self, t, name: str = "t") -> Tensor:

@@ -30,7 +30,7 @@ class MaskedText:
     ramp: float = 0.     # share of a run in which pages begin with few masks, at most .3 L, and grow to L; 0 for none
 
     def __post_init__(self):
-        if not isinstance(self.kernel, Absorbing): raise TypeError(f"kernel: expected an Absorbing kernel, got {type(self.kernel).__name__}")
+        if not absorbs(self.kernel): raise TypeError(f"kernel: expected an Absorbing kernel, got {type(self.kernel).__name__}")
         for name in ("power", "ramp"):
             v = getattr(self, name)
             if isinstance(v, bool) or not isinstance(v, (int, float)): raise TypeError(f"{name}: expected a number in [0, 1], got {v!r}")
@@ -51,7 +51,7 @@ class MaskedText:
 
     def loss(self, model: nn.Module, x_0: Tensor, x_t: Tensor, weight: Tensor) -> dict[str, Tensor]:
         "(2 - power) (L/n)^power times the masks' cross-entropy over L: nats per character; its expectation is the bound where power = 1. Draws nothing."
-        ce = cross_entropy(check_logits(model(x_t, None), x_t, self.kernel.K), x_0) * (x_t == self.kernel.mask)
+        ce = cross_entropy(check_logits(call_network(model, x_t, None), x_t, self.kernel.K), x_0) * (x_t == self.kernel.mask)
         return {"loss": (2 - self.power) * weight.float() ** self.power * ce.mean(1), "t": 1 / weight}
 
 # %% ../nbs/15_mdlm.ipynb #1824c277
@@ -70,7 +70,7 @@ def bits(self: MaskedText,
     for r in range(passes):
         x_t, weight = exact_masks(self.kernel, x_0, generator)
         for at in torch.arange(items).split(batch_size):
-            ce = cross_entropy(model(x_t[at], None, None), x_0[at]) * (x_t[at] == self.kernel.mask)
+            ce = cross_entropy(call_network(model, x_t[at], None), x_0[at]) * (x_t[at] == self.kernel.mask)
             each[r, at] = nats_to_bits(weight[at] * ce.double().sum(1).cpu(), L)
     mean = each.mean().item()
     return Bits(mean, mean, 0., 0., (each.mean(1).std() / passes ** .5).item(), (each.mean(0).std() / items ** .5).item(), None, passes, items)
@@ -127,7 +127,7 @@ def order_bits(self: MaskedText,
     for n in range(L):
         for at in torch.arange(B * M, device=x.device).split(batch_size):
             x_t, now = x[at].masked_fill(turn[at] >= n, K), turn[at] == n
-            logits = check_logits(model(x_t, None, None), x_t, K, f" with {n} letters shown")[now]
+            logits = check_logits(call_network(model, x_t, None), x_t, K, f" with {n} letters shown")[now]
             nats[at.cpu()] += cross_entropy(logits, x[at][now]).double().cpu()
     return OrderBits(nats.reshape(B, M), L)
 
@@ -142,7 +142,7 @@ class Remember:
         known = self.x is not None and self.x.shape == x_t.shape
         new = ((self.x != x_t).any(1) & (x_t == self.mask).any(1)) if known else torch.ones(len(x_t), dtype=torch.bool, device=x_t.device)
         if bool(new.any()):
-            fresh = self.model(x_t[new], None, None); self.calls += 1; self.asked += int(new.sum())
+            fresh = call_network(self.model, x_t[new], None); self.calls += 1; self.asked += int(new.sum())
             if known: self.out = self.out.clone(); self.out[new] = fresh
             else: self.out = fresh
         self.x = x_t
@@ -213,7 +213,7 @@ class TimedMaskedText(MaskedText):
     def loss(self, model: nn.Module, x_0: Tensor, x_t: Tensor, t: Tensor) -> dict[str, Tensor]:
         "(2 - power) (1 - alpha)^(1 - power) times the bound's integrand over L: nats per character. Draws nothing."
         weight = (2 - self.power) * (1 - self.kernel.alpha(t)) ** (1 - self.power)
-        return {"loss": weight.float() * masked_rate(self.kernel, check_logits(model(x_t, t), x_t, self.kernel.K), x_0, x_t, t).mean(1), "t": t}
+        return {"loss": weight.float() * masked_rate(self.kernel, check_logits(call_network(model, x_t, t), x_t, self.kernel.K), x_0, x_t, t).mean(1), "t": t}
 
     def bits(self, model: Callable,
              x_0: Tensor,                # (items, L) held-out windows

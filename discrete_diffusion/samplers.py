@@ -18,7 +18,6 @@ from .core import *
 from .worlds import all_states, propagate, state_index
 from .forward import *
 from .posterior import *
-from .losses import check_reverse
 from .sampling import *
 from .ctmc import *
 
@@ -67,18 +66,18 @@ def step_rows(kernel: Redraw,
               s: float | None,   # the time to go to; None for the clean data behind a noisy time 0
               t: float,          # the time of x_t
               method: str = "ancestral", # one of "ancestral", "euler", "tau", "tweedie"
-              reverse: str = "mixture" # "mixture": p_0 is the full posterior; "eq4": the leave-one-out one
+              reads: str | None = None # what the network answers: "full" or "leave-one-out", see `reading`
               ) -> Tensor:       # (batch, *shape, N), or K states where s is None; float64
     """Rows of one reverse step in which all tokens move at once. Where alpha(t) = 0 uniform noise says nothing and every method is
     ancestral; under masking so is a step to alpha(s) = 1, after which nothing may be masked. Raises TypeError, ValueError."""
-    _check_method(method); check_reverse(reverse)
-    if not isinstance(kernel, Redraw): raise TypeError(f"kernel: expected a Redraw kernel (Uniform, Absorbing), got {type(kernel).__name__}")
-    hides = isinstance(kernel, Absorbing)
+    _check_method(method); reads = reading(kernel, reads)
+    if not redraws(kernel): raise TypeError(f"kernel: expected a Redraw kernel (Uniform, Absorbing), got {type(kernel).__name__}")
+    hides = absorbs(kernel)
     if s is None or method == "ancestral" or (method == "tweedie" if hides else kernel.alpha(t) <= 0) or hides and kernel.alpha(s) >= 1:
-        return reverse_rows(kernel, p_0, x_t, s, t, reverse)
+        return reverse_rows(kernel, p_0, x_t, s, t, reads)
     if hides: rates = rates_from_loo(kernel, p_0, x_t, t)
     else:
-        score = (score_from_full if reverse == "mixture" else score_from_loo)(kernel, p_0, x_t, t)
+        score = (score_from_full if reads == "full" else score_from_loo)(kernel, p_0, x_t, t)
         if method == "tweedie": return tweedie_rows(kernel, score, x_t, s, t)
         rates = reverse_rates(kernel, score, x_t, t)
     if method == "euler": return leap_rows(rates, x_t, s, t)
@@ -91,7 +90,7 @@ def _ready(model, kernel, shape, y, device, given, options):
     if not isinstance(shape, tuple): raise TypeError(f"shape: expected a tuple (batch, *shape), got {type(shape).__name__}")
     shape = tuple(check_count(n, "shape") for n in shape)
     if len(shape) < 2: raise ValueError(f"shape: expected (batch, *shape), got {shape}")
-    if not isinstance(kernel, Redraw): raise TypeError(f"kernel: expected a Redraw kernel (Uniform, Absorbing), got {type(kernel).__name__}")
+    if not redraws(kernel): raise TypeError(f"kernel: expected a Redraw kernel (Uniform, Absorbing), got {type(kernel).__name__}")
     if y is not None:
         if not isinstance(y, Tensor): raise TypeError(f"y: expected a tensor of labels, got {type(y).__name__}")
         if y.dtype != torch.int64 or y.shape != shape[:1]: raise ValueError(f"y: expected int64 labels of shape {shape[:1]}, got {y.dtype} of shape {tuple(y.shape)}")
@@ -101,27 +100,28 @@ def _ready(model, kernel, shape, y, device, given, options):
         if given.shape not in (shape, shape[1:]): raise ValueError(f"given: expected shape {shape} or {shape[1:]}, got {tuple(given.shape)}")
         if given.min() < -1 or given.max() >= kernel.K: raise ValueError(f"given: expected symbols in 0..{kernel.K - 1}, -1 where free, got values from {given.min().item()} to {given.max().item()}")
         given = given.to(device).expand(shape)
+    if isinstance(model, Denoise) and not isinstance(model, Recall):
+        raise TypeError("model: expected the network itself or a Recall of it, got a Denoise")
     if not isinstance(model, Recall): model = Recall(model, kernel.K, y, **options)
     elif options or y is not None: raise TypeError(f"model: expected labels and options inside the Recall, got {', '.join(options) or 'y'} beside it")
     return model, shape, given
 
-def _moves(kernel, times, method, reverse, corrector, corrections, given, clamp):
+def _moves(kernel, times, method, reads, corrector, corrections, given, clamp):
     "[(time after the move, rows(ask, x))]: the start, the steps, the corrector's moves; given tokens held in each."
-    check_reverse(reverse)
     if not callable(method): _check_method(method)
     step = method if callable(method) else lambda *a: step_rows(*a[:5], method, a[5])
     if corrector is not None and not callable(corrector): raise TypeError(f"corrector: expected a function, as from `gibbs`, got {type(corrector).__name__}")
     many = corrections if callable(corrections) else lambda s, n=check_count(corrections, "corrections", 0): n if s > 0 else 0
     if clamp not in (None, "clean", "noised"): raise ValueError(f"clamp: expected 'clean' or 'noised', got {clamp!r}")
-    clamp = clamp or ("clean" if isinstance(kernel, Absorbing) else "noised")
+    clamp = clamp or ("clean" if absorbs(kernel) else "noised")
     def held(rows, s):
         if given is None: return rows
         known = given if len(given) == len(rows) else given[:1].expand(rows.shape[:-1])
         fixed = kernel.probs(known.clamp_min(0), s) if clamp == "noised" and s is not None else one_hot(known.clamp_min(0), rows.shape[-1])
         return torch.where((known >= 0)[..., None], fixed.to(rows), rows)
     def start(ask, x): return held(kernel.pi.to(x.device, torch.float64 if has_float64(x.device) else torch.float32).expand(*x.shape, -1), 1.)
-    def predict(s, t): return lambda ask, x: held(step(kernel, ask(x, t), x, s, t, reverse), s)
-    def correct(s, k): return lambda ask, x: held(corrector(ask, kernel, x, s, k, reverse), s)
+    def predict(s, t): return lambda ask, x: held(step(kernel, ask(x, t), x, s, t, reads), s)
+    def correct(s, k): return lambda ask, x: held(corrector(ask, kernel, x, s, k, reads), s)
     moves, k = [(1., start)], itertools.count()
     for t, s in steps_down(kernel, time_grid(times)):
         moves.append((s or 0., predict(s, t)))
@@ -140,21 +140,28 @@ def leap(model: Callable,      # model(x_t, t, y) -> logits (batch, *shape, K), 
          given: Tensor | None = None, # tokens to hold, of `shape` or without the batch; -1 where free
          clamp: str | None = None, # hold them "clean" (None under masking) or "noised" to the present time (None otherwise)
          y: Tensor | None = None, # labels (batch,)
-         reverse: str = "mixture", # what the network answers: "mixture" the full, "eq4" the leave-one-out posterior
+         reads: str | None = None, # what the network answers: "full" or "leave-one-out", see `reading`
          generator: torch.Generator | None = None, # where the draws come from
          device: str | torch.device = "cpu", # where the model lives
          keep_path: bool = False, # keep every state on the way
          progress: bool = False,  # show a progress bar
+         start: Tensor | None = None, # states at time 1 to start from; None: drawn from pi
          **options             # time_free, guidance, temperature, p, as in `Recall`
          ) -> Sample:          # its `calls` counts network calls
     "From pi at time 1 down the grid by steps in which all tokens move at once. Raises TypeError, ValueError."
     ask, shape, given = _ready(model, kernel, shape, y, device, given, options)
-    moves = _moves(kernel, times, method, reverse, corrector, corrections, given, clamp)
-    x, path, calls, start = torch.zeros(shape, dtype=torch.int64, device=device), [], ask.calls, time.perf_counter()
+    reads = reading(kernel, reads, ask)
+    moves = _moves(kernel, times, method, reads, corrector, corrections, given, clamp)
+    x, path = torch.zeros(shape, dtype=torch.int64, device=device), []
+    calls, begun = ask.calls, time.perf_counter()
+    if start is not None:
+        x = check_states(start, kernel.N, "start").to(device).reshape(shape)
+        moves = moves[1:]
+        path = [(1.0, x)] if keep_path else []
     for t, rows in tqdm(moves, disable=not progress, desc="sampling"):
         x = draw(rows(ask, x), generator)
         if keep_path: path.append((t, x))
-    return _finish(kernel, x, ask, calls, start, path)
+    return _finish(kernel, x, ask, calls, begun, path)
 
 def _finish(kernel, x, ask, calls, start, path):
     left = int((x >= kernel.K).sum())
@@ -172,13 +179,18 @@ def leap_law(model: Callable,     # model(x_t, t, y) -> logits
              given: Tensor | None = None, # (L,)
              clamp: str | None = None,
              y: int | None = None, # a label
-             reverse: str = "mixture",
+             reads: str | None = None,
+             start: Tensor | None = None, # (N**L,) law at time 1; None: pi at every site
              **options
              ) -> Tensor:         # (K**L,) float64, in the order of `all_states`
     "The exact law of `leap`: the same moves, propagated over all sequences."
     ask, _, given = _ready(model, kernel, (1, L), None, "cpu", given, options)
     states = all_states(kernel.N, L); law = torch.full((len(states),), 1 / len(states), dtype=torch.float64)
-    for _, rows in _moves(kernel, times, method, reverse, corrector, corrections, given, clamp):
+    reads = reading(kernel, reads, ask)
+    moves = _moves(kernel, times, method, reads, corrector, corrections, given, clamp)
+    if start is not None:
+        law, moves = check_probs(start, "start", len(states)).double(), moves[1:]
+    for _, rows in moves:
         on = law > 0; now = states[on]                            # what cannot happen is not asked about
         if y is not None: ask.y = torch.full((len(now),), check_count(y, "y", 0))
         r = torch.full((*states.shape, kernel.N), 1 / kernel.N, dtype=torch.float64)
@@ -193,7 +205,7 @@ def _clean(law, kernel, L):
 
 # %% ../nbs/17_samplers.ipynb #3f3cec50
 def _check_mask(kernel):
-    if not isinstance(kernel, Absorbing): raise TypeError(f"kernel: expected an Absorbing kernel, got {type(kernel).__name__}")
+    if not absorbs(kernel): raise TypeError(f"kernel: expected an Absorbing kernel, got {type(kernel).__name__}")
 
 def _masks(kernel, shape, given, device):
     x = torch.full(shape, kernel.mask, device=device)
@@ -306,9 +318,9 @@ def unmask_law(model: Callable,      # model(x_t, t, y) -> logits
     return _clean(law, kernel, L)
 
 # %% ../nbs/17_samplers.ipynb #5781e672
-def _loo(kernel, p, x, t, reverse):
+def _loo(kernel, p, x, t, reads):
     "The leave-one-out posterior from either reading of the network. Under masking they agree where it matters, at hidden tokens."
-    if reverse == "eq4" or isinstance(kernel, Absorbing): return p
+    if reads == "leave-one-out" or absorbs(kernel): return p
     seen = kernel.evidence(x, t)
     if bool((seen <= 0).any()): raise ValueError("t: expected alpha(t) < 1, got alpha(t) = 1, where a full posterior says nothing about a token without itself (a leave-one-out network does)")
     return p / seen / (p / seen).sum(-1, keepdim=True)
@@ -318,8 +330,8 @@ def forward_backward(amount: float = .25 # length of the step, in (0, 1]; one is
     "Corrector: one Euler step of the rates R_t + reverse R_t (Campbell et al. 2022, proposition 4). All tokens move; one network call. Raises TypeError, ValueError."
     if isinstance(amount, bool) or not isinstance(amount, (int, float)): raise TypeError(f"amount: expected a number, got {type(amount).__name__}")
     if not 0 < amount <= 1: raise ValueError(f"amount: expected a number in (0, 1], got {amount}")
-    def rows(ask, kernel, x, t, k, reverse):
-        p = _loo(kernel, ask(x, t), x, t, reverse); pi = kernel.pi.to(p); here = x[..., None]
+    def rows(ask, kernel, x, t, k, reads):
+        p = _loo(kernel, ask(x, t), x, t, reads); pi = kernel.pi.to(p); here = x[..., None]
         if kernel.alpha(t) <= 0: return one_hot(x, kernel.N).to(p)
         go = amount * (1 - kernel.alpha(t).item()) * (pi + pi[x][..., None] * score_from_loo(kernel, p, x, t)).scatter(-1, here, 0.)
         out = go.scatter(-1, here, (1 - go.sum(-1, keepdim=True)).clamp_min(0))
@@ -332,11 +344,11 @@ def gibbs(groups: int | None = None # redraw every groups-th token at once, the 
     """Corrector: redraw tokens from p_t(x^i | all others), the pushed leave-one-out posterior; under masking the tokens are hidden
     from the network first. Leaves p_t exactly alone for one token a move. One network call. Raises TypeError, ValueError."""
     if groups is not None: check_count(groups, "groups")
-    def rows(ask, kernel, x, t, k, reverse):
+    def rows(ask, kernel, x, t, k, reads):
         n = x[0].numel()
         chosen = ((torch.arange(n, device=x.device) - k) % (groups or n) == 0).reshape(x.shape[1:])
-        seen = torch.where(chosen, kernel.mask, x) if isinstance(kernel, Absorbing) else x
-        p = kernel.push(_loo(kernel, ask(seen, t), seen, t, reverse), t)
+        seen = torch.where(chosen, kernel.mask, x) if absorbs(kernel) else x
+        p = kernel.push(_loo(kernel, ask(seen, t), seen, t, reads), t)
         return torch.where(chosen[..., None], p, one_hot(x, kernel.N).to(p))
     return rows
 
@@ -348,9 +360,9 @@ def remask(eta: float,             # how much
     if isinstance(eta, bool) or not isinstance(eta, (int, float)): raise TypeError(f"eta: expected a number, got {type(eta).__name__}")
     if rule not in ("rescale", "cap", "rate"): raise ValueError(f"rule: expected 'rescale', 'cap' or 'rate', got {rule!r}")
     if not 0 <= eta < math.inf or rule == "rescale" and eta > 1: raise ValueError(f"eta: expected a number of at least 0, at most 1 to rescale, got {eta}")
-    def rows(kernel, p_0, x_t, s, t, reverse="mixture"):
+    def rows(kernel, p_0, x_t, s, t, reads=None):
         _check_mask(kernel)
-        if s is None: return reverse_rows(kernel, p_0, x_t, s, t, reverse)
+        if s is None: return reverse_rows(kernel, p_0, x_t, s, t, reads)
         a_s, a_t = kernel.alpha(s).item(), kernel.alpha(t).item()
         most = min(1., (1 - a_s) / a_t) if a_t > 0 else 1.
         sigma = min(most, {"rescale": eta * most, "cap": eta, "rate": eta * (t - s)}[rule])

@@ -16,25 +16,21 @@ from .core import *
 from .worlds import all_states, propagate
 from .forward import *
 from .posterior import *
-from .losses import check_logits, check_reverse
+from .losses import call_network, check_logits
 
 # %% ../nbs/08_sampling.ipynb #9c20e762
-def _check_number(v, name, expected, good):
-    if isinstance(v, bool) or not isinstance(v, (int, float)): raise TypeError(f"{name}: expected {expected}, got {type(v).__name__} {v!r}")
-    if not good(v): raise ValueError(f"{name}: expected {expected}, got {v}")
-
 def temper(logits: Tensor,             # (..., K)
            temperature: float = 1.     # at least 0.001; 1 changes nothing
            ) -> Tensor:                # (..., K)
     "Logits divided by the temperature: probabilities go like p^(1/temperature). Raises TypeError, ValueError."
-    _check_number(temperature, "temperature", "a finite number of at least 0.001", lambda v: 1e-3 <= v < math.inf)
+    temperature = check_number(temperature, "temperature", least=1e-3)
     return logits / temperature
 
 def top_p(logits: Tensor,              # (..., K)
           p: float = 1.                # in (0, 1]; 1 changes nothing
           ) -> Tensor:                 # (..., K), -inf outside the nucleus
     "Keep the smallest set of symbols whose probability reaches `p` (Holtzman et al. 2020); the rest become impossible. Raises TypeError, ValueError."
-    _check_number(p, "p", "a number in (0, 1]", lambda v: 0 < v <= 1)
+    p = check_number(p, "p", above=0, most=1)
     if p == 1: return logits
     q, order = logits.double().softmax(-1).sort(-1, descending=True)
     late = q.cumsum(-1) - q >= p                                 # enough mass lies before this one
@@ -47,7 +43,7 @@ def guide(with_label: Tensor,          # logits (..., K) given the label
           ) -> Tensor:                 # (..., K) logits, float64
     """Classifier-free guidance for categorical predictions (Ho & Salimans 2022; Schiff et al. 2024).
     For a weight above 0, what is impossible given the label stays impossible. Raises TypeError, ValueError."""
-    _check_number(weight, "weight", "a finite number of at least 0", lambda v: 0 <= v < math.inf)
+    weight = check_number(weight, "weight", least=0)
     if with_label.shape != without.shape: raise ValueError(f"without: expected the shape of with_label, {tuple(with_label.shape)}, got {tuple(without.shape)}")
     a, b = with_label.double().log_softmax(-1), without.double().log_softmax(-1)
     if weight == 0: return b
@@ -74,10 +70,15 @@ class Denoise:
         temper(nothing, self.temperature); top_p(nothing, self.p); guide(nothing, nothing, self.guidance)
         if self.guidance != 1 and self.y is None: raise ValueError(f"guidance: expected 1 where no labels are given, got {self.guidance}")
 
+    @property
+    def reads(self) -> str | None:
+        "What the network's answer means, if it says so; see `reading`."
+        return getattr(self.model, "reads", None)
+
     def ask(self, x_t: Tensor, t: Tensor, y: Tensor | None) -> Tensor: # (batch, *shape, K) float64 where the device has it
         "One network call."
         self.calls += 1
-        logits = check_logits(self.model(x_t, t, y), x_t, self.K, f" at t = {t[0].item():.4g}, network call {self.calls}")
+        logits = check_logits(call_network(self.model, x_t, t, y), x_t, self.K, f" at t = {t[0].item():.4g}, network call {self.calls}")
         return logits.double() if has_float64(logits.device) else logits.float()
 
     @torch.no_grad()
@@ -104,15 +105,17 @@ def reverse_rows(kernel: Kernel,   # the noise that was
                  x_t: Tensor,      # (batch, *shape) states at time t
                  s: float | None,  # the time to go to; None for the clean data behind a noisy time 0
                  t: float,         # the time of x_t
-                 reverse: str = "mixture" # which form: "mixture" reads p_0 as the full posterior, "eq4" as the leave-one-out one
+                 reads: str | None = None # what p_0 is: "full" or "leave-one-out", see `reading`
                  ) -> Tensor:      # (batch, *shape, N), or K states where s is None
     "Rows of the reverse step p(x_s | x_t), float64."
-    check_reverse(reverse)
-    if s is not None: return getattr(kernel, f"reverse_{reverse}")(p_0, x_t, s, t)
-    if reverse == "eq4": return full_from_loo(kernel, p_0, x_t, t)
+    reads = reading(kernel, reads)
+    if s is not None:
+        step = kernel.reverse_mixture if reads == "full" else kernel.reverse_eq4
+        return step(p_0, x_t, s, t)
+    if reads == "leave-one-out": return full_from_loo(kernel, p_0, x_t, t)
     if check_probs(p_0, "p_0").shape != (*x_t.shape, kernel.K): raise ValueError(f"p_0: expected shape {(*x_t.shape, kernel.K)}, got {tuple(p_0.shape)}")
     reach = (kernel.evidence(x_t, t) > 0).to(p_0)              # Bayes: what cannot have led to x_t is ruled out
-    if isinstance(kernel, Absorbing): p_0 = torch.where((x_t == kernel.mask)[..., None], p_0, 1.)
+    if absorbs(kernel): p_0 = torch.where((x_t == kernel.mask)[..., None], p_0, 1.)
     total = (p_0 * reach).sum(-1, keepdim=True)
     if bool((total <= 0).any()): raise ValueError(f"p_0: expected mass on a symbol that can lead to x_t, got none at {int((total <= 0).sum())} of {total.numel()} tokens")
     return p_0 * reach / total
@@ -143,11 +146,12 @@ def ancestral(model: Callable,      # model(x_t, t, y) -> logits (batch, *shape,
               guidance: float = 1., # see `guide`
               temperature: float = 1., # see `temper`
               p: float = 1.,        # see `top_p`
-              reverse: str = "mixture", # see `reverse_rows`
+              reads: str | None = None, # what the network answers: "full" or "leave-one-out", see `reading`
               generator: torch.Generator | None = None, # where the draws come from
               device: str | torch.device = "cpu", # where the model lives
               keep_path: bool = False, # keep every state on the way
-              progress: bool = False   # show a progress bar
+              progress: bool = False,  # show a progress bar
+              start: Tensor | None = None # states at time 1 to start from; None: drawn from pi
               ) -> Sample:
     "Ancestral sampling: from pi at time 1 down the grid, every step a draw from `reverse_rows`."
     if not isinstance(shape, tuple): raise TypeError(f"shape: expected a tuple (batch, *shape), got {type(shape).__name__}")
@@ -157,14 +161,16 @@ def ancestral(model: Callable,      # model(x_t, t, y) -> logits (batch, *shape,
         if not isinstance(y, Tensor): raise TypeError(f"y: expected a tensor of labels, got {type(y).__name__}")
         if y.dtype != torch.int64 or y.shape != shape[:1]: raise ValueError(f"y: expected int64 labels of shape {shape[:1]}, got {y.dtype} of shape {tuple(y.shape)}")
         y = y.to(device)
+    reads = reading(kernel, reads, model)
     ask = Denoise(model, kernel.K, y, guidance, temperature, p)
-    start = time.perf_counter()
+    begun = time.perf_counter()
     x = kernel.draw_pi(shape, generator, device)
+    if start is not None: x = check_states(start, kernel.N, "start").reshape(shape).to(device)
     path = [(1., x)]
     for t, s in tqdm(down, disable=not progress, desc="sampling"):
-        x = draw(reverse_rows(kernel, ask(x, t), x, s, t, reverse), generator)
+        x = draw(reverse_rows(kernel, ask(x, t), x, s, t, reads), generator)
         if keep_path: path.append((0. if s is None else s, x))
-    return Sample(x, ask.calls, time.perf_counter() - start, path if keep_path else [])
+    return Sample(x, ask.calls, time.perf_counter() - begun, path if keep_path else [])
 
 # %% ../nbs/08_sampling.ipynb #9d7aa456
 @torch.no_grad()
@@ -173,19 +179,21 @@ def sampler_law(model: Callable,     # model(x_t, t, y) -> logits
                 L: int,              # sequence length; N**L laws are propagated
                 times: int | Tensor, # number of steps, or a grid from 0 to 1
                 y: int | None = None, # a label
-                reverse: str = "mixture", # see `reverse_rows`
+                reads: str | None = None, # see `reading`
+                start: Tensor | None = None, # (N**L,) law at time 1; None: pi at every site
                 **options            # guidance, temperature, p as in `ancestral`
                 ) -> Tensor:         # (K**L,) float64, in the order of `all_states`
     "The exact law of `ancestral`, propagated over all sequences."
     down, states = steps_down(kernel, time_grid(times)), all_states(kernel.N, L)
     labels = lambda n: None if y is None else torch.full((n,), check_count(y, "y", 0))
     ask = Denoise(model, kernel.K, labels(len(states)), **options)
-    law = kernel.pi[states].prod(-1)
+    law = kernel.pi[states].prod(-1) if start is None else check_probs(start, "start", len(states)).double()
+    reads = reading(kernel, reads, model)
     for t, s in down:
         now = states[law > 0]                                 # what cannot happen is not asked about
         ask.y = labels(len(now))
         rows = torch.full((*states.shape, kernel.N), 1 / kernel.N, dtype=torch.float64)
-        step = reverse_rows(kernel, ask(now, t), now, s, t, reverse)
+        step = reverse_rows(kernel, ask(now, t), now, s, t, reads)
         rows[law > 0] = torch.nn.functional.pad(step, (0, kernel.N - step.shape[-1]))
         law = propagate(law, rows)
     return law.reshape([kernel.N] * L)[(slice(kernel.K),) * L].flatten()

@@ -32,7 +32,7 @@ class ScoreEntropy:
     power: float = .5            # of the weight (1 - alpha)^-power in the objective "posterior"
 
     def __post_init__(self):
-        if not isinstance(self.kernel, Redraw): raise TypeError(f"kernel: expected a Redraw kernel (Uniform, Absorbing), got {type(self.kernel).__name__}")
+        if not redraws(self.kernel): raise TypeError(f"kernel: expected a Redraw kernel (Uniform, Absorbing), got {type(self.kernel).__name__}")
         if self.head not in ("loo", "score"): raise ValueError(f"head: expected 'loo' or 'score', got {self.head!r}")
         if self.objective is None: self.objective = "posterior" if self.head == "loo" else "bound"
         if self.objective not in ("posterior", "bound"): raise ValueError(f"objective: expected 'posterior' or 'bound', got {self.objective!r}")
@@ -42,7 +42,7 @@ class ScoreEntropy:
             raise ValueError(f"kernel: expected alpha(1) > 0 for the head 'score', got {self.kernel.alpha.name}: near alpha = 0 each score that is not exactly 1 costs infinitely much")
 
     @property
-    def masks(self) -> bool: return isinstance(self.kernel, Absorbing)
+    def masks(self) -> bool: return absorbs(self.kernel)
 
     @property
     def outputs(self) -> int:
@@ -56,7 +56,7 @@ class ScoreEntropy:
 
     def ask(self, model, x_t, t, where: str = "") -> Tensor:
         "The network's answer, (batch, L, outputs), looked at before anything is done with it."
-        return check_logits(model(x_t, t), x_t, self.outputs, where)
+        return check_logits(call_network(model, x_t, t), x_t, self.outputs, where)
 
     def log_scores(self, model: nn.Module, x_t: Tensor, t, where: str = "") -> Tensor: # (batch, L, N)
         "log p_t(y) / p_t(x_t) for every state y of every letter; 0 at the present one. With masks -inf or unread at letters that are shown."
@@ -98,7 +98,7 @@ def rows(self: ScoreEntropy, model: nn.Module,
     k, end = self.kernel, self.kernel.alpha.inverse(torch.tensor(1e-9)).item()   # a score says nothing where alpha = 0: stop short of it
     def law(x, s, t):
         times, where = torch.full((len(x),), float(t), dtype=torch.float64), f" at t = {t:.4g}"
-        if self.head == "loo" and step == "tweedie": return reverse_rows(k, self.ask(model, x, times, where).double().softmax(-1), x, s, t, "eq4")
+        if self.head == "loo" and step == "tweedie": return reverse_rows(k, self.ask(model, x, times, where).double().softmax(-1), x, s, t, "leave-one-out")
         t = min(t, end); score = self.log_scores(model, x, times.clamp_max(end), where).double().exp()
         if step != "tau" or s is None or self.masks and k.alpha(s) >= 1: return (euler_rows if step == "euler" else tweedie_rows)(k, score, x, s, t)
         go = reverse_rates(k, score, x, t).scatter(-1, x[..., None], 0.); out = go.sum(-1, keepdim=True)
