@@ -193,11 +193,16 @@ def exact_masks(kernel: Absorbing,
 # %% ../nbs/12_bounds.ipynb #e4b58bf0
 _READS = ("full", "leave-one-out", "score")
 
-def _reads_of(rate, reads):
-    "What the rate reads, unless the call says otherwise."
-    if reads is None: reads = getattr(rate, "reads", None)
-    if reads not in _READS: raise ValueError(f"reads: expected one of {_READS}, got {reads!r}")
+def _reads_of(rate, reads, kernel, model):
+    "What the reconstruction reads: as the call says, else as the rate does, else as the network says."
+    if reads is None:
+        reads = getattr(rate, "reads", None)
+    if reads is None:
+        return reading(kernel, None, model) if kernel.noisy_start else None
+    if reads not in _READS:
+        raise ValueError(f"reads: expected one of {_READS}, got {reads!r}")
     return reads
+
 
 def _look(kernel, out, z, t, reads):
     "-log p(x_0 | z_0) for every clean symbol, (batch, *shape, K) float64; scores are turned into a posterior, with a floor of 1e-9."
@@ -219,7 +224,7 @@ def continuous_bound(model: Callable, # model(x_t, t, y) -> what `rate` reads: l
                      reads: str | None = None # how the reconstruction reads the answer: 'full', 'leave-one-out' or 'score'; None: as the rate does
                      ) -> Bound:      # nats, one unbiased draw
     "An unbiased estimate of the continuous bound on -log p(x_0): the rate at one random time over its density, prior and reconstruction. Raises TypeError, ValueError."
-    reads = _reads_of(rate, reads); prior = prior_term(kernel, x_0); B, w = len(x_0), 1.
+    reads = _reads_of(rate, reads, kernel, model); prior = prior_term(kernel, x_0); B, w = len(x_0), 1.
     if y is not None and len(y) != B: raise ValueError(f"y: expected {B} labels, got {len(y)}")
     if times is not None:
         if density is not None: raise ValueError("times: expected no times beside a density")
@@ -244,7 +249,7 @@ def exact_continuous_bound(model: Callable, # model(x_t, t, None) -> what `rate`
                            reads: str | None = None # how the reconstruction reads the answer; None: as the rate does
                            ) -> Bound:      # nats, no draws
     "The expectation of `continuous_bound`: Gauss-Legendre over t, denser at both ends, and all N**L noisy sequences (at most 4,096), one model call a node. Raises TypeError, ValueError."
-    reads = _reads_of(rate, reads); prior = prior_term(kernel, x_0)
+    reads = _reads_of(rate, reads, kernel, model); prior = prior_term(kernel, x_0)
     if x_0.ndim != 2: raise ValueError(f"x_0: expected shape (B, L), got {tuple(x_0.shape)}")
     K, N, L = kernel.K, kernel.N, x_0.shape[1]; S = N ** L
     if S > 4096: raise ValueError(f"x_0: expected N**L of at most 4096, got {N}**{L}")

@@ -43,7 +43,7 @@ def conditional_velocity(kernel: Redraw,  # the path: its source and its schedul
 # %% ../nbs/16_flow.ipynb #3455ccb5
 def _posterior(kernel, p_full, x_t, t):
     "p_full over the N states, checked; under masking a letter that is shown is certain."
-    return pad(reverse_rows(_source(kernel), p_full, x_t, None, t), (0, kernel.N - kernel.K))
+    return pad(reverse_rows(_source(kernel), p_full, x_t, None, t, "full"), (0, kernel.N - kernel.K))
 
 def velocity(kernel: Redraw,
              p_full: Tensor,  # (batch, *shape, K): p(x_0 | x_t), the FULL posterior

@@ -184,7 +184,7 @@ def sample(self: MaskedText,
     if given is not None: free = _given(given, shape, self.kernel.K).to(home).expand(shape) < 0; x = torch.where(free, x, given.to(home))
     ask, path, before = Denoise(net, self.kernel.K, temperature=temperature), [(1., x)], getattr(net, "calls", 0)
     for t, s in tqdm(steps_down(self.kernel, time_grid(times)), disable=not progress, desc="sampling"):
-        x = draw(reverse_rows(self.kernel, ask(x, t), x, s, t), generator)
+        x = draw(reverse_rows(self.kernel, ask(x, t), x, s, t, "full"), generator)
         if keep_path: path.append((s, x))
     late = self.kernel.alpha.inverse(torch.tensor(1 - 1 / shape[1])).item()             # the time at which one letter is hidden
     for _ in range(sweeps):
