@@ -109,14 +109,14 @@ class MaskedD3PM(D3PM):
         self.check(x_0, y); D = x_0[0].numel()
         k = stratified_steps(len(x_0), D, generator)                                         # masked pixels, 1..D
         order = uniforms((len(x_0), D), generator).argsort(1).argsort(1)                     # each pixel's place in a random order
-        x_t = torch.where((order < k[:, None]).view_as(x_0), self.kernel.mask, x_0)
+        x_t = torch.where((order < k[:, None]).reshape(x_0.shape).to(x_0.device), self.kernel.mask, x_0)
         return x_0, x_t, k, drop_labels(y, self.drop, self.classes, generator)
 
     def loss(self, model: nn.Module, x_0: Tensor, x_t: Tensor, k: Tensor, y: Tensor) -> dict[str, Tensor]:
         "Nats per pixel: the masked pixels' cross-entropies over their number. Draws nothing."
         D = x_0[0].numel(); t = k.double() / D
         ce = cross_entropy(call_network(model, x_t, t, y), x_0) * (x_t == self.kernel.mask)
-        return {"loss": ce.flatten(1).sum(1) / k, "t": t}                                    # D/k * mean over pixels
+        return {"loss": ce.flatten(1).sum(1) / k.to(ce.device), "t": t}                                    # D/k * mean over pixels
 
 # %% ../nbs/10_d3pm.ipynb #9fcebf63
 def orthogonalise(M: Tensor,    # (..., rows, columns)

@@ -82,9 +82,9 @@ class Schedule:
         if written is not None:
             return written(t)
         with torch.inference_mode(False), torch.enable_grad():
-            t = t.detach().clone()
+            t = t.detach().clone().requires_grad_()
             try:
-                a = self.fn(t.requires_grad_())
+                a = self.fn(t)
             except RuntimeError:  # it leaves PyTorch, where no gradient follows
                 return torch.zeros_like(t)
             if not a.requires_grad:
