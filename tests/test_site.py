@@ -220,6 +220,20 @@ def test_a_figure_is_saved_with_twice_the_dots():
     assert 590 < size["width"] < 640
 
 
+def test_a_saved_picture_has_few_colours_that_look_the_same():
+    import run
+    from PIL import ImageChops, ImageStat
+
+    ramp = Image.linear_gradient("L").resize((300, 300)).convert("RGB")
+    edges = Image.new("RGB", (300, 300), "white")
+    edges.paste("navy", (0, 0, 100, 300))
+    for image, most in ((ramp, 256), (edges, 32)):
+        made = Image.open(io.BytesIO(run.few_colours(image)))
+        assert len(made.getcolors()) <= most
+        apart = ImageChops.difference(image, made.convert("RGB"))
+        assert max(ImageStat.Stat(apart).rms) <= run.SAME
+
+
 # Search and addresses
 
 
