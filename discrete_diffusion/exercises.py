@@ -935,6 +935,8 @@ def independent(
 # %% ../nbs/91_exercises.ipynb #c6ec0014
 def _plain(x) -> str:
     "A choice without capitals and commas: 'Up then down' is 'up, then down'."
+    x = x.item() if hasattr(x, "item") else x
+    x = int(x) if isinstance(x, float) and x.is_integer() else x
     return " ".join(re.findall(r"[^\W_]+", str(x).lower()))
 
 
@@ -943,56 +945,53 @@ def predictions(
     self: Checker,
     said: dict,  # name: what the learner says
     right: dict,  # name: one of the choices, or (lowest, highest) for a number
-    choices: list
-    | dict = (),  # the words to choose from; a dict: for each name
+    choices: list = (),  # what to choose from
     hint: str = "",  # what to think about, whichever is wrong
 ):
     """Several predictions at once. The first two tries hear how many are right, never
     which; later ones hear only that not all are.
 
     Raises ValueError, to the author, where one could go through the answers."""
-    kinds = (
-        choices if isinstance(choices, dict) else {k: choices for k in right}
-    )
-    ways = math.prod(
-        50 if isinstance(v, tuple) else len(kinds[k]) for k, v in right.items()
-    )
+    words = {k: v in choices for k, v in right.items()}
+    ways = math.prod(len(choices) if w else 50 for w in words.values())
     if ways < 20:
         raise ValueError(
-            f"right: {ways} possible answers can be tried one after the other, ask for more, a number or a reason"
+            f"right: {ways} possible answers can be tried one after the other, "
+            "ask for more, a number or a reason"
         )
     if not isinstance(said, dict) or set(right) - set(said):
+        names = ", ".join(right)
         self.fail(
             "property",
-            f"Keep the dictionary, and put an answer behind each name: {', '.join(right)}.",
+            f"Keep the dictionary, and put an answer behind each name: {names}.",
         )
     good, given = 0, []
     for name, v in right.items():
-        if isinstance(v, tuple):
-            try:
-                x = float(said[name])
-            except (TypeError, ValueError):
-                self.fail("property", f"{name}: give a number.")
-            good += v[0] <= x <= v[1]
-        else:
-            x = _plain(said[name])
-            if x not in map(_plain, kinds[name]):
-                self.fail(
-                    "property",
-                    f"{name}: say {' or '.join(map(repr, kinds[name]))}.",
-                )
-            good += x == _plain(v)
+        x = _plain(said[name]) if words[name] else _number(said[name])
+        if words[name] and x not in map(_plain, choices):
+            some = " or ".join(map(repr, choices))
+            self.fail("property", f"{name}: say {some}.")
+        if x is None:
+            self.fail("property", f"{name}: give a number.")
+        good += x == _plain(v) if words[name] else v[0] <= x <= v[1]
         given.append(x)
     if good == len(right):
         return
     if given not in self.tries:
         self.tries.append(given)
-    told = (
-        f"{good} of your {len(right)} predictions are right"
-        if len(self.tries) <= 2
-        else f"not all of your {len(right)} predictions are right"
+    told = f"{good}" if len(self.tries) <= 2 else "not all"
+    self.fail(
+        "value",
+        f"{told} of your {len(right)} predictions are right. {hint}".strip(),
     )
-    self.fail("value", f"{told}. {hint}".strip())
+
+
+def _number(x) -> float | None:
+    "A number, or nothing."
+    try:
+        return float(x)
+    except (TypeError, ValueError):
+        return None
 
 # %% ../nbs/91_exercises.ipynb #3866b479
 def references() -> dict[str, dict]:
