@@ -13,6 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+# %% ../nbs/00_core.ipynb #00-core-threads
+# `nbdev_test` runs as many notebooks at a time as there are processors, and says
+# so by IN_TEST: each of them takes one thread, unless OMP_NUM_THREADS says more.
+if "IN_TEST" in os.environ and "OMP_NUM_THREADS" not in os.environ:
+    torch.set_num_threads(1)
+
 # %% ../nbs/00_core.ipynb #00-core-23
 def check_count(n, # what came
                 name: str, # the argument's name, for the message
