@@ -38,6 +38,11 @@ class MaskedText:
         ends = self.kernel.alpha(torch.tensor([0., 1.], dtype=torch.float64)).tolist()
         if ends != [1., 0.]: raise ValueError(f"kernel: expected alpha(0) = 1 and alpha(1) = 0, got {ends[0]:.6g} and {ends[1]:.6g}")
 
+    @property
+    def reads(self) -> str:
+        "What the network answers: under masks the full and the leave-one-out posterior are the same."
+        return "full"
+
     def noise(self, x_0: Tensor,
               generator: torch.Generator | None = None, # where masks come from
               done: float = 1.                          # share of the run that lies behind, for `ramp`

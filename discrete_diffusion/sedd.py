@@ -45,6 +45,11 @@ class ScoreEntropy:
     def masks(self) -> bool: return absorbs(self.kernel)
 
     @property
+    def reads(self) -> str:
+        "What the network answers."
+        return "leave-one-out" if self.head == "loo" else "score"
+
+    @property
     def outputs(self) -> int:
         "How many numbers a place the network has to give."
         return self.kernel.K if self.head == "loo" else self.kernel.N
