@@ -52,7 +52,7 @@ class MaskedText:
     def loss(self, model: nn.Module, x_0: Tensor, x_t: Tensor, weight: Tensor) -> dict[str, Tensor]:
         "(2 - power) (L/n)^power times the masks' cross-entropy over L: nats per character; its expectation is the bound where power = 1. Draws nothing."
         ce = cross_entropy(check_logits(call_network(model, x_t, None), x_t, self.kernel.K), x_0) * (x_t == self.kernel.mask)
-        return {"loss": (2 - self.power) * weight.float() ** self.power * ce.mean(1), "t": 1 / weight}
+        return {"loss": (2 - self.power) * weight.float().to(ce.device) ** self.power * ce.mean(1), "t": 1 / weight}
 
 # %% ../nbs/15_mdlm.ipynb #1824c277
 @patch
@@ -71,7 +71,7 @@ def bits(self: MaskedText,
         x_t, weight = exact_masks(self.kernel, x_0, generator)
         for at in torch.arange(items).split(batch_size):
             ce = cross_entropy(call_network(model, x_t[at], None), x_0[at]) * (x_t[at] == self.kernel.mask)
-            each[r, at] = nats_to_bits(weight[at] * ce.double().sum(1).cpu(), L)
+            each[r, at] = nats_to_bits(weight[at] * ce.cpu().double().sum(1), L)
     mean = each.mean().item()
     return Bits(mean, mean, 0., 0., (each.mean(1).std() / passes ** .5).item(), (each.mean(0).std() / items ** .5).item(), None, passes, items)
 
@@ -213,7 +213,7 @@ class TimedMaskedText(MaskedText):
     def loss(self, model: nn.Module, x_0: Tensor, x_t: Tensor, t: Tensor) -> dict[str, Tensor]:
         "(2 - power) (1 - alpha)^(1 - power) times the bound's integrand over L: nats per character. Draws nothing."
         weight = (2 - self.power) * (1 - self.kernel.alpha(t)) ** (1 - self.power)
-        return {"loss": weight.float() * masked_rate(self.kernel, check_logits(call_network(model, x_t, t), x_t, self.kernel.K), x_0, x_t, t).mean(1), "t": t}
+        return {"loss": weight.float().to(x_t.device) * masked_rate(self.kernel, check_logits(call_network(model, x_t, t), x_t, self.kernel.K), x_0, x_t, t).mean(1), "t": t}
 
     def bits(self, model: Callable,
              x_0: Tensor,                # (items, L) held-out windows

@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from .core import *
 from .forward import *
 from .posterior import *
-from .losses import check_logits, cross_entropy
+from .losses import call_network, check_logits, cross_entropy
 from .sampling import Sample, reverse_rows
 from .evaluation import Bits
 from .ctmc import *
@@ -61,7 +61,7 @@ class ScoreEntropy:
     def log_scores(self, model: nn.Module, x_t: Tensor, t, where: str = "") -> Tensor: # (batch, L, N)
         "log p_t(y) / p_t(x_t) for every state y of every letter; 0 at the present one. With masks -inf or unread at letters that are shown."
         out = self.ask(model, x_t, t, where)
-        if self.head == "loo": return score_from_loo(self.kernel, out.double().softmax(-1), x_t, t).log()
+        if self.head == "loo": return score_from_loo(self.kernel, wide(out).softmax(-1), x_t, t).log()
         if self.masks:
             a = per_item(self.kernel.alpha(t), x_t).clamp(1e-12, 1 - 1e-12)
             out = out + torch.where(x_t == self.kernel.mask, a.logit(), 0.).to(out.dtype)[..., None]
@@ -84,7 +84,7 @@ def loss(self: ScoreEntropy, model: nn.Module, x_0: Tensor, x_t: Tensor, t: Tens
     logits, a = self.ask(model, x_t, t), self.kernel.alpha(t)
     if self.masks: ce = torch.where(x_t == self.kernel.mask, cross_entropy(logits, x_0), 0.)
     else:                                                           # log q(x_t | x_0 = x_t) - log q(x_t | x_0 = another)
-        here = torch.log1p(per_item(a / (1 - a), x_t) / self.kernel.pi.to(x_t.device)[x_t]).to(logits.dtype)
+        here = torch.log1p(per_item(a / (1 - a), x_t) / self.kernel.pi.to(wide(x_t))[x_t]).to(logits.dtype)
         ce = cross_entropy(logits.scatter_add(-1, x_t[..., None], here[..., None]), x_0)
     return {"loss": ce.flatten(1).mean(1) * ((1 - a) ** -self.power).to(ce), "t": t}
 
@@ -98,8 +98,8 @@ def rows(self: ScoreEntropy, model: nn.Module,
     k, end = self.kernel, self.kernel.alpha.inverse(torch.tensor(1e-9)).item()   # a score says nothing where alpha = 0: stop short of it
     def law(x, s, t):
         times, where = torch.full((len(x),), float(t), dtype=torch.float64), f" at t = {t:.4g}"
-        if self.head == "loo" and step == "tweedie": return reverse_rows(k, self.ask(model, x, times, where).double().softmax(-1), x, s, t, "leave-one-out")
-        t = min(t, end); score = self.log_scores(model, x, times.clamp_max(end), where).double().exp()
+        if self.head == "loo" and step == "tweedie": return reverse_rows(k, wide(self.ask(model, x, times, where)).softmax(-1), x, s, t, "leave-one-out")
+        t = min(t, end); score = wide(self.log_scores(model, x, times.clamp_max(end), where)).exp()
         if step != "tau" or s is None or self.masks and k.alpha(s) >= 1: return (euler_rows if step == "euler" else tweedie_rows)(k, score, x, s, t)
         go = reverse_rates(k, score, x, t).scatter(-1, x[..., None], 0.); out = go.sum(-1, keepdim=True)
         stay = torch.exp(-(t - s) * out)
@@ -191,6 +191,11 @@ class MasksFirst:
         if isinstance(self.share, bool) or not isinstance(self.share, (int, float)) or not 0 <= self.share <= 1: raise ValueError(f"share: expected a share in [0, 1], got {self.share!r}")
         if getattr(self.system, "head", "loo") != "loo": raise ValueError(f"system: expected leave-one-out answers, got the head {self.system.head!r}")
         self.masks = ScoreEntropy(Absorbing(self.system.kernel.K, linear_schedule()))
+
+    @property
+    def reads(self) -> str | None:
+        "What the network answers, as the system says."
+        return getattr(self.system, "reads", None)
 
     def noise(self, x_0: Tensor, generator: torch.Generator | None = None,
               done: float = 1.     # share of the run that lies behind
