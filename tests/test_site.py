@@ -120,6 +120,20 @@ def test_formulas_become_mathml(name):
     assert not again
 
 
+@pytest.mark.parametrize(
+    ("tex", "spaces"),
+    [
+        (r"a(y)\,h \log b", 3),
+        (r"(1 - a) \log (b)", 1),
+        (r"-\log p", 1),
+        (r"\log (p)", 0),
+    ],
+)
+def test_the_name_of_a_function_stands_apart(tex, spaces):
+    math = finish.set_formula(tex, False)
+    assert len(math.find_all("mspace")) == spaces
+
+
 def test_a_formula_without_tex_is_complained_of():
     "Nothing is cut from a span that some renderer filled itself."
     page = "<span class='math inline'><em>x</em> + 1</span>"
@@ -328,7 +342,18 @@ MEASURE = r"""() => {
     const boxes = [...range.getClientRects()].filter(r => r.width > 1);
     const top = Math.min(...boxes.map(r => r.top));
     const left = r => r.left - e.parentElement.getBoundingClientRect().left;
+    const word = document.createTreeWalker(e, NodeFilter.SHOW_TEXT);
+    let node = word.nextNode();
+    while (node && !node.data.trim()) node = word.nextNode();
+    const start = document.createRange();
+    if (node) {
+      const at = node.data.search(/\S/);
+      start.setStart(node, at);
+      start.setEnd(node, at + 1);
+    }
     return {
+      late: node ? start.getBoundingClientRect().top
+        - e.getBoundingClientRect().top : 0,
       first: Math.min(...boxes.filter(r => r.top < top + 4).map(left)),
       rest: boxes.filter(r => r.top > top + 8).map(left)};
   });
@@ -408,6 +433,7 @@ def test_what_wraps_hangs_below_its_own_line(seen):
         assert any(line["rest"] for line in page["lines"])
         for line in page["lines"]:
             assert all(x > line["first"] + 20 for x in line["rest"])
+            assert line["late"] < 10
 
 
 def test_one_blue_and_no_white_in_the_dark(seen):
