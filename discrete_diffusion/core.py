@@ -13,6 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+# %% ../nbs/00_core.ipynb #00-core-threads
+# `nbdev_test` runs as many notebooks at a time as there are processors, and says
+# so by IN_TEST: each of them takes one thread, unless OMP_NUM_THREADS says more.
+if "IN_TEST" in os.environ and "OMP_NUM_THREADS" not in os.environ:
+    torch.set_num_threads(1)
+
 # %% ../nbs/00_core.ipynb #00-core-23
 def check_count(n, # what came
                 name: str, # the argument's name, for the message
@@ -114,6 +120,7 @@ def check_finite(x, # what came
     "A float tensor without NaN or infinity. Raises TypeError or ValueError."
     if not isinstance(x, Tensor) or not x.is_floating_point():
         raise TypeError(f"{name}: expected a float tensor, got {getattr(x, 'dtype', type(x).__name__)}")
+    if torch.compiler.is_compiling(): return x          # a compiler knows types and shapes, no values
     bad = int((~torch.isfinite(x)).sum())
     if bad: raise ValueError(f"{name}: expected finite numbers, got NaN or infinity in {bad} of {x.numel()} entries")
     return x

@@ -935,6 +935,8 @@ def independent(
 # %% ../nbs/91_exercises.ipynb #c6ec0014
 def _plain(x) -> str:
     "A choice without capitals and commas: 'Up then down' is 'up, then down'."
+    x = x.item() if hasattr(x, "item") else x
+    x = int(x) if isinstance(x, float) and x.is_integer() else x
     return " ".join(re.findall(r"[^\W_]+", str(x).lower()))
 
 
@@ -943,56 +945,53 @@ def predictions(
     self: Checker,
     said: dict,  # name: what the learner says
     right: dict,  # name: one of the choices, or (lowest, highest) for a number
-    choices: list
-    | dict = (),  # the words to choose from; a dict: for each name
+    choices: list = (),  # what to choose from
     hint: str = "",  # what to think about, whichever is wrong
 ):
     """Several predictions at once. The first two tries hear how many are right, never
     which; later ones hear only that not all are.
 
     Raises ValueError, to the author, where one could go through the answers."""
-    kinds = (
-        choices if isinstance(choices, dict) else {k: choices for k in right}
-    )
-    ways = math.prod(
-        50 if isinstance(v, tuple) else len(kinds[k]) for k, v in right.items()
-    )
+    words = {k: v in choices for k, v in right.items()}
+    ways = math.prod(len(choices) if w else 50 for w in words.values())
     if ways < 20:
         raise ValueError(
-            f"right: {ways} possible answers can be tried one after the other, ask for more, a number or a reason"
+            f"right: {ways} possible answers can be tried one after the other, "
+            "ask for more, a number or a reason"
         )
     if not isinstance(said, dict) or set(right) - set(said):
+        names = ", ".join(right)
         self.fail(
             "property",
-            f"Keep the dictionary, and put an answer behind each name: {', '.join(right)}.",
+            f"Keep the dictionary, and put an answer behind each name: {names}.",
         )
     good, given = 0, []
     for name, v in right.items():
-        if isinstance(v, tuple):
-            try:
-                x = float(said[name])
-            except (TypeError, ValueError):
-                self.fail("property", f"{name}: give a number.")
-            good += v[0] <= x <= v[1]
-        else:
-            x = _plain(said[name])
-            if x not in map(_plain, kinds[name]):
-                self.fail(
-                    "property",
-                    f"{name}: say {' or '.join(map(repr, kinds[name]))}.",
-                )
-            good += x == _plain(v)
+        x = _plain(said[name]) if words[name] else _number(said[name])
+        if words[name] and x not in map(_plain, choices):
+            some = " or ".join(map(repr, choices))
+            self.fail("property", f"{name}: say {some}.")
+        if x is None:
+            self.fail("property", f"{name}: give a number.")
+        good += x == _plain(v) if words[name] else v[0] <= x <= v[1]
         given.append(x)
     if good == len(right):
         return
     if given not in self.tries:
         self.tries.append(given)
-    told = (
-        f"{good} of your {len(right)} predictions are right"
-        if len(self.tries) <= 2
-        else f"not all of your {len(right)} predictions are right"
+    told = f"{good}" if len(self.tries) <= 2 else "not all"
+    self.fail(
+        "value",
+        f"{told} of your {len(right)} predictions are right. {hint}".strip(),
     )
-    self.fail("value", f"{told}. {hint}".strip())
+
+
+def _number(x) -> float | None:
+    "A number, or nothing."
+    try:
+        return float(x)
+    except (TypeError, ValueError):
+        return None
 
 # %% ../nbs/91_exercises.ipynb #3866b479
 def references() -> dict[str, dict]:
@@ -1117,22 +1116,60 @@ class Written:
     kept: list[str]     # keys of the learner's cells that stand
     stale: list[str]    # those of them that the course has changed since
 
+def _about(cell) -> dict:
+    "What the course noted about a cell; nothing where the note is missing or odd."
+    note = cell.get("metadata", {}).get("course")
+    if not isinstance(note, dict) or not isinstance(note.get("key"), str):
+        return {}
+    return note
+
+def _odd_cell(nb) -> str | None:
+    "Why a file cannot be merged, or None: any program may have written it."
+    if not isinstance(nb.get("cells"), list):
+        return "has no list of cells"
+    for i, cell in enumerate(nb.cells):
+        kind = cell.get("cell_type") if isinstance(cell, dict) else None
+        if kind not in ("code", "markdown", "raw"):
+            return f"has a cell {i} of no kind that there is"
+        if not isinstance(cell.get("source"), str):
+            return f"has no text in cell {i}"
+        if not isinstance(cell.get("metadata"), dict):
+            return f"has no metadata in cell {i}"
+        if kind == "code" and not isinstance(cell.get("outputs"), list):
+            return f"has no list of outputs in cell {i}"
+    return None
+
+def _read_learner(path: Path, raw: bytes):
+    "The notebook in the work folder. ValueError, in one sentence, where it cannot be read."
+    import nbformat
+    try:
+        nb = nbformat.reads(raw.decode("utf-8"), as_version=4)
+        why = _odd_cell(nb)
+    except Exception:
+        why = "is no notebook that can be read"
+    if why is not None:
+        raise ValueError(
+            f"{path.name}: the file in the work folder {why}; it is left alone. "
+            f"To start it anew: make learn FORCE={path.stem} "
+            "(the file is set aside, not lost)"
+        )
+    return nb
+
 def _merge(new, old) -> tuple[list, list[str], list[str]]:
     "Cells of `new`, with what is the learner's in `old` in its place; and the keys kept and stale."
-    about = lambda c: c.get("metadata", {}).get("course", {})
-    fresh = {about(c)["key"]: c for c in new.cells}
+    fresh = {_about(c)["key"]: c for c in new.cells}
     mine, added, last = {}, {None: []}, None
     for cell in old.cells:
-        key, touched = about(cell).get("key"), about(cell).get("hash") != _hash(cell.source)
+        key, touched = _about(cell).get("key"), _about(cell).get("hash") != _hash(cell.source)
         if key in fresh and key not in mine: mine[key] = cell; last = key
         elif key is None or touched or key in mine:           # added, or a copy, or touched and gone from the course
             cell.metadata.pop("course", None); added.setdefault(last, []).append(cell)
     cells, kept, stale = list(added[None]), [], []
     for key, cell in fresh.items():
         there = mine.get(key)
-        if there is not None and about(there)["hash"] != _hash(there.source):
+        if there is not None and _about(there).get("hash") != _hash(there.source):
             kept.append(key)
-            if about(there)["hash"] != about(cell)["hash"]: stale.append(key)
+            if _about(there).get("hash") != _about(cell)["hash"]: stale.append(key)
             cell = there
         elif there is not None and there.source == cell.source: cell = there       # its outputs stay
         cells += [cell, *added.get(key, [])]
@@ -1148,13 +1185,15 @@ def write_learner(source: str | Path,   # a solved notebook
                   colab: str = ""       # address of the course's archive, see `make_learner`
                   ) -> Written:
     """Make or renew a learner's notebook, and keep every cell that the learner has touched or added. The file is replaced whole or not at all.
-    Raises ValueError where the file in the work folder is no notebook, and what `find_exercises` raises."""
+    Raises ValueError where the file in the work folder is no notebook that can be merged, and what `find_exercises` raises."""
     import nbformat
     source, folder = Path(source), Path(folder)
     if source.resolve().parent == folder.resolve(): raise ValueError("folder: expected another folder than that of the solved notebooks")
     path = folder/source.name
     new = make_learner(nbformat.read(source, as_version=4), source.stem, colab)
     folder.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path.name}: in the work folder something that is no file has this name; it is left alone. Move it away and start again")
     for _ in range(5):
         raw = path.read_bytes() if path.exists() else None
         nb, kept, stale = copy.deepcopy(new), [], []
@@ -1162,9 +1201,7 @@ def write_learner(source: str | Path,   # a solved notebook
             aside = next(p for i in itertools.count(1) if not (p := folder/f"{path.stem}.aside-{i}.ipynb").exists())
             write_atomically(aside, raw)
         elif raw is not None:
-            try: old = nbformat.reads(raw.decode("utf-8"), as_version=4)
-            except Exception: raise ValueError(f"{path.name}: the file in the work folder is no notebook that can be read; it is left alone. To start it anew: make learn FORCE={source.stem} (the file is set aside, not lost)") from None
-            nb.cells, kept, stale = _merge(nb, old)
+            nb.cells, kept, stale = _merge(nb, _read_learner(path, raw))
         data = (nbformat.writes(nb) + "\n").encode()
         if data == raw: return Written(path, False, kept, stale)
         if (path.read_bytes() if path.exists() else None) != raw: continue       # someone saved in the meantime: look again

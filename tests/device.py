@@ -99,7 +99,8 @@ class Device(TorchFunctionMode):
         ):  # it wants the very tensors of the graph
             with torch._C.DisableTorchFunctionSubclass():
                 out = func(*args, **kwargs)
-            return self._wrap(out) if isinstance(args[1], OnDevice) else out
+            there = any(isinstance(x, OnDevice) for x in tree_flatten(args)[0])
+            return self._wrap(out) if there else out
         asked = kwargs.get("device")
         if self._names(asked):
             self._check_generator(kwargs)

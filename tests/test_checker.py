@@ -256,7 +256,9 @@ def test_drawing():
     assert hears(c.drawing, lambda g: few(g).double()) == ""
     assert hears(c.drawing, lambda g: coins(g, (6, 5)), numbers=30) == ""
     assert "in float64" in hears(c.drawing, few, numbers=30)
-    assert "in float64" in hears(c.drawing, lambda g: coins(g, (6,)), numbers=30)
+    assert "in float64" in hears(
+        c.drawing, lambda g: coins(g, (6,)), numbers=30
+    )
 
     def own_seed(g):
         return coins(torch.Generator().manual_seed(0))
