@@ -367,6 +367,7 @@ MEASURE = r"""() => {
     typed: style('.aa-Input', 'color'),
     bar: style('nav.quarto-secondary-nav', 'backgroundColor'),
     page: style('body', 'backgroundColor'),
+    cell: style('td', 'backgroundColor'),
     comment: style('code span.co', 'color'),
     code: style('pre code', 'color'),
     measure: text.getBoundingClientRect().width
@@ -441,6 +442,7 @@ def test_one_blue_and_no_white_in_the_dark(seen):
         assert page["toc"] == page["active"] == BLUE[shade]
         assert page["form"] == page["bar"] == page["page"]
         assert page["typed"] != page["form"]
+        assert page["cell"] == "rgba(0, 0, 0, 0)"  # the page's, and shadows
 
 
 def test_comments_are_fainter_than_code(seen):
