@@ -225,7 +225,7 @@ def _indent(line):
     line["class"] = [*line.get("class", []), "course-line"]
     # On a phone a first word that does not fit would leave its line empty.
     first = len((text.split() or [""])[0])
-    if indent and indent + first > SHORT:
+    if 0 < indent < SHORT < indent + first:
         line["class"].append("course-tight")
     if indent:
         line["style"] = f"--in:{indent}"

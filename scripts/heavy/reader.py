@@ -43,7 +43,8 @@ UNSET = """() => [...document.querySelectorAll('math')].filter(m => { const r = 
 NO_PICTURE = """() => [...document.querySelectorAll('img')].filter(i => !(i.complete && i.naturalWidth && i.alt.trim())).map(i => i.outerHTML.slice(0, 120))"""
 WIDE = """() => {                        // what reaches over the right edge and cannot be scrolled to where it stands
   const wide = document.documentElement.clientWidth, scrolls = e => { for (; e; e = e.parentElement) if (/auto|scroll/.test(getComputedStyle(e).overflowX) && e !== document.body) return true; };
-  const out = [...document.querySelectorAll('body *')].filter(e => { const r = e.getBoundingClientRect();
+  const spaces = e => { const pre = e.closest('pre'); return pre && pre !== e && pre.scrollWidth <= pre.clientWidth + 1; };         // spaces hang over the end of a wrapped line, unseen
+  const out = [...document.querySelectorAll('body *')].filter(e => !spaces(e)).filter(e => { const r = e.getBoundingClientRect();
     return r.width && r.height && r.right > wide + 1 && getComputedStyle(e).visibility === 'visible' && getComputedStyle(e).position !== 'fixed' && !scrolls(e); });
   const at = document.scrollingElement.scrollWidth;
   return at > wide || out.length ? [`${at} px wide on ${wide}`, ...out.slice(0, 3).map(e => e.outerHTML.slice(0, 100))] : []; }"""
