@@ -30,7 +30,7 @@ def key(cell): return cell.metadata.get("course", {}).get("key", "")
 def execute(nb, folder, progress):
     "Run it as JupyterLab would, from its own folder."
     env = dict(environment(1), DISCRETE_DIFFUSION_PROGRESS=str(progress), PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    NotebookClient(nb, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(folder)}}, store_widget_state=False, record_timing=False, extra_arguments=["--log-level=ERROR"]).execute(env=env)
+    NotebookClient(nb, timeout=None, startup_timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}}, store_widget_state=False, record_timing=False, extra_arguments=["--log-level=ERROR"]).execute(env=env)
     return nb
 
 
