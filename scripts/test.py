@@ -64,7 +64,9 @@ def file_of_tests(path, counts, seconds=TIMEOUT, long=False):
     failed = bounded(
         [*command, str(path), *words], seconds * PATIENCE, 1, ROOT, keep=out
     )
-    summary = out[0].splitlines()[-1] if out and out[0] else ""
+    summary = (out and out[0].splitlines() or [""])[-1]
+    if failed is None and not re.search(r"\d+ \w+.* in [\d.]+s", summary):
+        failed = f"{out[0]}\nit ended without saying what passed".strip()
     number = {
         word: sum(int(n) for n in re.findall(rf"(\d+) {word}", summary))
         for word in ("passed", "failed", "error")
