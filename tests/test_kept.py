@@ -1,6 +1,7 @@
 "Long training runs are made once, in the notebook's test, and read from then on."
 
 import nbformat
+import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 import kept
@@ -28,6 +29,13 @@ torch.manual_seed(0)
 net = Counted(2, 1)
 run = fit(net, loss, data, TrainConfig(steps=60, batch_size=8), progress=False)
 print(run.resumed_from, [p.tolist() for p in net.parameters()])
+"""
+# In place of what the library knows of its own exercise 8.1.
+REFERENCE = """
+import discrete_diffusion.exercises as known
+entry = dict(chapter="08_trains", title="twice", stars=1, minutes=1,
+    extra=False, names=["twice"], source="def twice(x): return x + x")
+known.references = lambda: {"8.1": entry}
 """
 SHORT = LONG.replace("steps=60", "steps=5")
 
@@ -80,3 +88,41 @@ def test_the_result_is_the_same(tmp_path, monkeypatch):
     plain = weights(training.fit)
     for _ in range(2):
         assert weights(kept._kept(training.fit, tmp_path)) == plain
+
+
+@pytest.mark.heavy
+def test_a_chapter_is_trained_once_for_all_its_runs(
+    root, tmp_path, monkeypatch
+):
+    "The notebook's own test, then solved, then as a learner's in both ways."
+    from check_exercises import PARTS
+    from nbformat.v4 import new_markdown_cell
+
+    monkeypatch.syspath_prepend(str(root / "scripts" / "heavy"))
+    import learners
+
+    monkeypatch.setenv(kept.NAME, str(tmp_path / "trained"))
+    log = tmp_path / "losses"
+    trains = LONG.replace("loss, data", "noted, data")
+    cells = [
+        new_code_cell("#| default_exp trains"),
+        new_code_cell(REFERENCE),
+        *(
+            (new_markdown_cell if kind == "task" else new_code_cell)(source)
+            for kind, source in PARTS.items()
+        ),
+        new_code_cell(SETUP),
+        new_code_cell(
+            "# stands for train_text(...)\n"
+            "def noted(net, x):\n"
+            f"    with open({str(log)!r}, 'a') as f: f.write('.')\n"
+            "    return loss(net, x)\n" + trains
+        ),
+    ]
+    path = tmp_path / "08_trains.ipynb"
+    nbformat.write(new_notebook(cells=cells), path)
+    folder = kept.folder_for(path.stem)
+    assert runner.notebook(path, trained=folder) is None
+    assert log.read_text() == "." * 60
+    assert learners.both_ways(path) == 1
+    assert log.read_text() == "." * 60
