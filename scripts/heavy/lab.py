@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 
 CHAPTER, NUMBER = "10_d3pm", "10.1"
 WRONG, RIGHT = "return rows.argmax(-1)", "return draw(rows, generator)"
-PATIENCE = 180_000 * float(os.environ.get("TEST_PATIENCE", 1))     # milliseconds until a run of the notebook is through
+PATIENCE = 900_000 * float(os.environ.get("TEST_PATIENCE", 1))     # milliseconds until a run of the notebook is through, however busy the machine: what hangs is ended by scripts/bounded.py
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def course():
         finally:
             family = psutil.Process(learn.pid).children(recursive=True)
             os.killpg(learn.pid, signal.SIGINT)
-            learn.communicate(timeout=60)
+            learn.communicate(timeout=300)
             left = psutil.wait_procs(family, timeout=20)[1]
             for p in left: p.kill()
         assert not left, f"left running: {[p.cmdline() for p in left]}"
