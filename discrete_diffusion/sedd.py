@@ -230,6 +230,11 @@ class MasksFirst:
         if getattr(self.system, "head", "loo") != "loo": raise ValueError(f"system: expected leave-one-out answers, got the head {self.system.head!r}")
         self.masks = ScoreEntropy(Absorbing(self.system.kernel.K, linear_schedule()))
 
+    @property
+    def reads(self) -> str | None:
+        "What the network answers, as the system says."
+        return getattr(self.system, "reads", None)
+
     def noise(self, x_0: Tensor, generator: torch.Generator | None = None,
               done: float = 1.     # share of the run that lies behind
               ) -> tuple[Tensor, ...]:
