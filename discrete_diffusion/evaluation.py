@@ -62,7 +62,7 @@ def bits_per_dim(model: Callable,      # model(x_t, t, y) -> logits (batch, *sha
         steps = stratified_steps(n, T, generator)
         for at in torch.arange(n).split(batch_size):
             b = bound(model, kernel, x_0[at], T, y=None if y is None else y[at], generator=generator, steps=steps[at], reads=reads)
-            parts[:, r, at] = torch.stack([b.diffusion, b.prior, b.reconstruction]).double().cpu()
+            parts[:, r, at] = torch.stack([b.diffusion, b.prior, b.reconstruction]).cpu().double()
     parts = nats_to_bits(parts, x_0[0].numel()); total = parts.sum(0)
     return Bits(total.mean().item(), *parts.mean((1, 2)).tolist(), (total.mean(1).std() / passes ** .5).item(),
                 (total.mean(0).std() / n ** .5).item(), T, passes, n)
@@ -89,7 +89,7 @@ def loss_by_noise(model: Callable,     # model(x_t, t, y) -> logits
         steps = stratified_steps(n, T, generator)
         for at in torch.arange(n).split(batch_size):
             b = bound(model, kernel, x_0[at], T, y=None if y is None else y[at], generator=generator, steps=steps[at], reads=reads)
-            bits.index_add_(0, (steps[at] - 1) * bands // T, nats_to_bits(b.diffusion.double().cpu(), x_0[0].numel()))
+            bits.index_add_(0, (steps[at] - 1) * bands // T, nats_to_bits(b.diffusion.cpu().double(), x_0[0].numel()))
     return (torch.arange(bands) + .5) / bands, bits / (n * passes)
 
 # %% ../nbs/09_evaluation.ipynb #c308a664

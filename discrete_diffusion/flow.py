@@ -39,7 +39,7 @@ def conditional_velocity(kernel: Redraw,  # the path: its source and its schedul
     "-alpha'/(1 - alpha) (delta(x_0) - delta(x_t)): wait, then jump to x_0 once (Campbell et al. 2024, Prop. 3.2; Gat et al. 2024). Raises TypeError, ValueError."
     _source(kernel).check(x_t, kernel.N, "x_t", t); check_states(x_0, kernel.K, "x_0")
     if x_0.shape != x_t.shape: raise ValueError(f"x_0: expected the shape of x_t, {tuple(x_t.shape)}, got {tuple(x_0.shape)}")
-    return _toward(kernel, one_hot(x_0, kernel.N).double(), x_t, kernel.reveal_rate(t))
+    return _toward(kernel, wide(one_hot(x_0, kernel.N)), x_t, kernel.reveal_rate(t))
 
 # %% ../nbs/16_flow.ipynb #3455ccb5
 def _posterior(kernel, p_full, x_t, t):
@@ -61,7 +61,7 @@ def noise_velocity(kernel: Redraw,
                    ) -> Tensor:     # (batch, *shape, N) rates towards the noise, rows sum to zero; float64
     "-alpha'/alpha (pi - delta(x_t)): the same path walked up, by redraws. Raises TypeError, ValueError."
     _source(kernel).check(x_t, kernel.N, "x_t", t)
-    return _toward(kernel, kernel.pi.to(x_t.device).expand(*x_t.shape, -1), x_t, kernel.beta(t))
+    return _toward(kernel, kernel.pi.to(wide(x_t)).expand(*x_t.shape, -1), x_t, kernel.beta(t))
 
 def corrector_velocity(kernel: Redraw,
                        p_full: Tensor,  # (batch, *shape, K): p(x_0 | x_t), the FULL posterior

@@ -30,8 +30,6 @@ def kl(p: Tensor, # (..., N) probabilities
 # %% ../nbs/05_losses.ipynb #a088a974
 _FLOOR = -1e30   # stands for log 0
 
-def _wide(x): return x.double() if has_float64(x.device) else x.float()
-
 def _log(p): return torch.where(p > 0, p, 1.).log().masked_fill(p <= 0, _FLOOR)
 
 class NotFinite(ValueError, FloatingPointError):
@@ -58,12 +56,16 @@ def call_network(
     t: Tensor | None,  # (batch,) their times; None for a network that is not told
     y: Tensor | None = None,  # (batch,) labels
 ) -> Tensor:
-    """One call of a network, always as model(x_t, t, y). A module gets its times in its own
-    dtype (float32 where that is shorter), any other function in float64."""
-    if t is not None and isinstance(model, torch.nn.Module):
-        own = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
-        if own is not None:
-            t = t.to(own if own == torch.float64 else torch.float32)
+    """One call of a network, always as model(x_t, t, y). Times come on x_t's device, in float64;
+    in float32 for a module in float32 or shorter, and where the device has no float64."""
+    if t is None:
+        return model(x_t, None, y)
+    dtype = torch.float64 if has_float64(x_t.device) else torch.float32
+    if isinstance(model, torch.nn.Module):
+        own = [p.dtype for p in model.parameters() if p.is_floating_point()]
+        if own and own[0] != torch.float64:
+            dtype = torch.float32
+    t = t.to(dtype).to(x_t.device)
     return model(x_t, t, y)
 
 def _log_push(kernel, log_w, s):
@@ -81,7 +83,7 @@ def _log_push(kernel, log_w, s):
 def _log_weights(kernel, logits, x_t, t, reads):
     "log w, log evidence, and the log of the denominator: a model that rules out all that is possible has log z <= _FLOOR / 2."
     if absorbs(kernel): logits = torch.where((x_t == kernel.mask)[..., None], logits, 0.)   # Bayes alone decides the others
-    logits, log_ev = _wide(logits), _log(kernel.evidence(x_t, t))
+    logits, log_ev = wide(logits), _log(kernel.evidence(x_t, t))
     log_p = logits - logits.logsumexp(-1, keepdim=True)
     log_w = torch.where(log_ev > _FLOOR, log_p - log_ev, _FLOOR) if reads == "full" else log_p
     return log_w, log_ev, (log_w + log_ev).logsumexp(-1, keepdim=True)
@@ -143,7 +145,8 @@ def prior_term(kernel: Kernel,
         here = a + (1 - a) * pi                                                        # q(x_1 = x_0 | x_0)
         nats = here * torch.where(pi > 0, here / torch.where(pi > 0, pi, 1.), 1.).log() + (1 - pi) * torch.special.xlogy(1 - a, 1 - a)
     else:
-        nats = kl(kernel.probs(x_0, 1.), kernel.pi.to(x_0.device))
+        x_1 = kernel.probs(x_0, 1.)
+        nats = kl(x_1, kernel.pi.to(x_1))
         if bool(nats.isinf().any()): raise ValueError("pi: expected mass wherever x_1 can be (the prior term is infinite)")
     return nats.flatten(1).sum(1)
 
@@ -162,7 +165,7 @@ def reconstruction_term(kernel: Kernel,
                         ) -> Tensor:     # (batch,) nats
     "-log p(x_0 | z_0) with one draw of z_0 ~ q(. | x_0) at t = 0 if alpha(0) < 1, else exactly 0; summed over tokens."
     kernel.check(x_0, kernel.K, "x_0", 0.); reads = reading(kernel, reads, model)
-    t = _wide(torch.zeros(len(x_0), device=x_0.device))
+    t = wide(torch.zeros(len(x_0), device=x_0.device))
     if not kernel.noisy_start: return t
     z = kernel.sample(x_0, 0., generator)
     return _clean_nats(kernel, call_network(model, z, t, y), z, t, reads).gather(-1, x_0[..., None]).flatten(1).sum(1)
@@ -199,7 +202,7 @@ def _one_step(model, kernel, x_0, T, y, generator, steps, reads):
     if y is not None and len(y) != len(x_0): raise ValueError(f"y: expected {len(x_0)} labels, got {len(y)}")
     i = stratified_steps(len(x_0), T, generator) if steps is None else check_states(steps, T + 1, "steps")
     if i.shape != x_0.shape[:1] or bool((i < 1).any()): raise ValueError(f"steps: expected shape ({len(x_0)},) with values in 1..{T}, got {i.tolist()}"[:200])
-    i = _wide(i.to(x_0.device)); s, t = (i - 1) / T, i / T
+    i = wide(i.to(x_0.device)); s, t = (i - 1) / T, i / T
     x_t = kernel.sample(x_0, t, generator); logits = call_network(model, x_t, t, y)
     return (masked_step_kl(kernel, logits, x_0, x_t, s, t) if absorbs(kernel) else step_kl(kernel, logits, x_0, x_t, s, t, reads)), logits
 
@@ -215,7 +218,7 @@ def bound(model: Callable, # model(x_t, t, y) -> logits (batch, *shape, K)
     "An unbiased estimate of the bound on -log p(x_0) (D3PM, Eq. 1): T times the KL of one random step, prior and reconstruction."
     prior = prior_term(kernel, x_0)
     step, _ = _one_step(model, kernel, x_0, T, y, generator, steps, reads)
-    return Bound(T * _wide(step).flatten(1).sum(1), prior, reconstruction_term(kernel, model, x_0, y, generator, reads))
+    return Bound(T * wide(step).flatten(1).sum(1), prior, reconstruction_term(kernel, model, x_0, y, generator, reads))
 
 # %% ../nbs/05_losses.ipynb #f34cdfdc
 def exact_bound(model: Callable, # model(x_t, t, None) -> logits (S, L, K)

@@ -33,7 +33,7 @@ def top_p(logits: Tensor,              # (..., K)
     "Keep the smallest set of symbols whose probability reaches `p` (Holtzman et al. 2020); the rest become impossible. Raises TypeError, ValueError."
     p = check_number(p, "p", above=0, most=1)
     if p == 1: return logits
-    q, order = logits.double().softmax(-1).sort(-1, descending=True)
+    q, order = wide(logits).softmax(-1).sort(-1, descending=True)
     late = q.cumsum(-1) - q >= p                                 # enough mass lies before this one
     return logits.masked_fill(torch.zeros_like(late).scatter(-1, order, late), -math.inf)
 
@@ -46,9 +46,9 @@ def guide(with_label: Tensor,          # logits (..., K) given the label
     For a weight above 0, what is impossible given the label stays impossible. Raises TypeError, ValueError."""
     weight = check_number(weight, "weight", least=0)
     if with_label.shape != without.shape: raise ValueError(f"without: expected the shape of with_label, {tuple(with_label.shape)}, got {tuple(without.shape)}")
-    a, b = with_label.double().log_softmax(-1), without.double().log_softmax(-1)
+    a, b = wide(with_label).log_softmax(-1), wide(without).log_softmax(-1)
     if weight == 0: return b
-    floor = math.log(1e-300)
+    floor = math.log(1e-300 if a.dtype == torch.float64 else 1e-37)
     mixed = b.clamp_min(floor) + weight * (a.clamp_min(floor) - b.clamp_min(floor))
     return mixed.masked_fill(a == -math.inf, -math.inf)
 

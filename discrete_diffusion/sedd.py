@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from .core import *
 from .forward import *
 from .posterior import *
-from .losses import _wide, call_network, check_logits, cross_entropy
+from .losses import call_network, check_logits, cross_entropy
 from .sampling import Sample, check_reads, correction_count, device_of, reverse_rows, temper
 from .evaluation import Bits
 from .ctmc import *
@@ -70,7 +70,7 @@ class ScoreEntropy:
     def log_scores(self, model: nn.Module, x_t: Tensor, t, where: str = "") -> Tensor: # (batch, L, N)
         "log p_t(y) / p_t(x_t) for every state y of every letter; 0 at the present one. With masks -inf or unread at letters that are shown."
         out = _float(self.ask(model, x_t, t, where))
-        if self.head == "loo": return score_from_loo(self.kernel, _wide(out).softmax(-1), x_t, t).log()
+        if self.head == "loo": return score_from_loo(self.kernel, wide(out).softmax(-1), x_t, t).log()
         if self.masks:
             a = per_item(self.kernel.alpha(t), x_t).clamp(1e-12, 1 - 1e-12)
             out = out + torch.where(x_t == self.kernel.mask, a.logit(), 0.).to(out.dtype)[..., None]
@@ -108,8 +108,8 @@ def rows(self: ScoreEntropy, model: nn.Module,
     k, end = self.kernel, self.kernel.alpha.inverse(torch.tensor(1e-9)).item()   # a score says nothing where alpha = 0: stop short of it
     def law(x, s, t):
         times, where = torch.full((len(x),), float(t), dtype=torch.float64), f" at t = {t:.4g}"
-        if self.head == "loo" and step == "tweedie": return reverse_rows(k, _wide(self.ask(model, x, times, where)).softmax(-1), x, s, t, self.reads)
-        t = min(t, end); score = _wide(self.log_scores(model, x, times.clamp_max(end), where)).exp()
+        if self.head == "loo" and step == "tweedie": return reverse_rows(k, wide(self.ask(model, x, times, where)).softmax(-1), x, s, t, self.reads)
+        t = min(t, end); score = wide(self.log_scores(model, x, times.clamp_max(end), where)).exp()
         if step != "first jump" or s is None or self.masks and k.alpha(s) >= 1: return (euler_rows if step == "euler" else tweedie_rows)(k, score, x, s, t)
         go = reverse_rates(k, score, x, t).scatter(-1, x[..., None], 0.); out = go.sum(-1, keepdim=True)
         stay = torch.exp(-(t - s) * out)
@@ -131,9 +131,9 @@ def tempered(self: ScoreEntropy,
     def posterior(x_t, t, y=None):
         where = f" at t = {t.flatten()[0].item():.4g}"
         if self.head == "loo":
-            return temper(_wide(self.ask(model, x_t, t, where)), temperature)
+            return temper(wide(self.ask(model, x_t, t, where)), temperature)
         t = t.clamp_max(end)
-        log_s = _wide(self.log_scores(model, x_t, t, where))
+        log_s = wide(self.log_scores(model, x_t, t, where))
         if self.masks:               # at a mask the scores of the letters are in their proportion
             return temper(log_s[..., :k.K], temperature)
         a, z = per_item(k.alpha(t), x_t)[..., None], log_s.softmax(-1)     # z = alpha p + (1 - alpha) pi

@@ -104,7 +104,7 @@ class World:
 
 # %% ../nbs/01_worlds.ipynb #e3ccefed
 def xor_world() -> World:
-    "Two bits that always agree: 00 or 11, each half of the time. K=2, L=2, entropy log 2."
+    "Two bits whose exclusive or is 0: 00 or 11, each half of the time. K=2, L=2, entropy log 2."
     return World(torch.eye(2, dtype=torch.float64) / 2, "XOR")
 
 def random_world(K: int,           # symbols
