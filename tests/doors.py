@@ -129,7 +129,8 @@ class Place:
                 out = out + y.reshape(-1, *[1] * x_t.ndim).to(out.dtype) * slant
             return out
 
-        net.reads = "full" if absorbs(kernel) else reads
+        one = absorbs(kernel) and reads != "score"
+        net.reads = "full" if one else reads
         return net
 
 
@@ -495,7 +496,7 @@ def _system_doors():
             x_0 = at.clean() if labelled else at.text()
             drawn = system.noise(x_0, *more, at.generator())
             return system.loss(
-                at.network(system.kernel, outputs, time), *drawn
+                at.network(system.kernel, outputs, time, system.reads), *drawn
             )["loss"]
 
         def bits(
@@ -503,7 +504,7 @@ def _system_doors():
         ):
             more = (at.labels(),) if labelled else ()
             x_0 = at.clean() if labelled else at.text()
-            net = at.network(system.kernel, outputs, time)
+            net = at.network(system.kernel, outputs, time, system.reads)
             return system.bits(
                 net, x_0, *more, passes=2, generator=at.generator()
             ).total
@@ -511,7 +512,7 @@ def _system_doors():
         def drawn(
             at, system=system, labelled=labelled, outputs=outputs, time=time
         ):
-            net = at.network(system.kernel, outputs, time)
+            net = at.network(system.kernel, outputs, time, system.reads)
             options = dict(generator=at.generator(), times=4, device=at.device)
             if labelled:
                 return system.sample(
