@@ -123,7 +123,7 @@ class MaskedD3PM(D3PM):
 
     def loss(self, model: nn.Module, x_0: Tensor, x_t: Tensor, k: Tensor, y: Tensor) -> dict[str, Tensor]:
         "Nats per pixel: the masked pixels' cross-entropies over their number. Draws nothing."
-        D = x_0[0].numel(); t = k.double() / D
+        D = x_0[0].numel(); t = wide(k) / D
         ce = cross_entropy(call_network(model, x_t, t, y), x_0) * (x_t == self.kernel.mask)
         return {"loss": ce.flatten(1).sum(1) / k.to(ce.device), "t": t}                                    # D/k * mean over pixels
 
