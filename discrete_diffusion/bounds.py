@@ -292,4 +292,4 @@ def continuous_bits(model: Callable,       # model(x_t, t, y) -> what `rate` rea
             parts[:, r, at] = torch.stack([b.diffusion, b.prior, b.reconstruction]).cpu().double()
     parts = nats_to_bits(parts, x_0[0].numel()); total = parts.sum(0)
     return Bits(total.mean().item(), *parts.mean((1, 2)).tolist(), (total.mean(1).std() / passes ** .5).item(),
-                (total.mean(0).std() / n ** .5).item(), None, passes, n)
+                (total.mean(0).std() / n ** .5).item(), None, passes, n, total.mean(0))

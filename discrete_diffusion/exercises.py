@@ -341,8 +341,12 @@ class Checker:
         fit = _fitting(a, b, like or {}, near)[:1] or _fitting(a, b, slips or {}, near)
         same = fit[0] if len(fit) == 1 else None
         expected, came = b[tuple(at)].item(), a[tuple(at)].item()
-        twin = f", {abs(came - expected):.0e} off: was it worked out in float32? Float64 is wanted" if _show(came) == _show(expected) else ""
-        said = f"expected {_show(expected)}, got {_show(came)}{twin}." if tell else f"{_show(came)} is too {'large' if came > expected else 'small'}."
+        twin = ""
+        if _show(came) == _show(expected):
+            single = torch.equal(a.float().double(), a)
+            twin = "? Float64 is wanted" if single else " on the way, or is a small constant in it?"
+            twin = f", {abs(came - expected):.0e} off: was it worked out in float32{twin}"
+        said = f"expected {_show(expected)}, got {_show(came)}{twin}{'' if twin.endswith('?') else '.'}" if tell else f"{_show(came)} is too {'large' if came > expected else 'small'}."
         looks = f" It looks like {same}." if same else ""
         self.fail("value", f"{what or 'the result'}{where}: {said}{looks}", at, a.shape)
 

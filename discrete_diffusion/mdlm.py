@@ -81,7 +81,7 @@ def bits(self: MaskedText,
             ce = cross_entropy(self.ask(model, x_t[at]), x_0[at]) * (x_t[at] == self.kernel.mask)
             each[r, at] = nats_to_bits(weight[at] * ce.cpu().double().sum(1), L)
     mean = each.mean().item()
-    return Bits(mean, mean, 0., 0., (each.mean(1).std() / passes ** .5).item(), (each.mean(0).std() / items ** .5).item(), None, passes, items)
+    return Bits(mean, mean, 0., 0., (each.mean(1).std() / passes ** .5).item(), (each.mean(0).std() / items ** .5).item(), None, passes, items, each.mean(0))
 
 # %% ../nbs/15_mdlm.ipynb #1f6cade4
 @dataclass

@@ -43,14 +43,17 @@ def guide(with_label: Tensor,          # logits (..., K) given the label
           weight: float                # 0: no label, 1: the label, above 1: more than the label
           ) -> Tensor:                 # (..., K) logits, float64
     """Classifier-free guidance for categorical predictions (Ho & Salimans 2022; Schiff et al. 2024).
-    For a weight above 0, what is impossible given the label stays impossible. Raises TypeError, ValueError."""
+    For a weight above 0, what is impossible given the label stays impossible; below 1, what is impossible without it, too.
+    Above 1, what is impossible without the label alone counts as 1e-300 there. Raises TypeError, ValueError."""
     weight = check_number(weight, "weight", least=0)
     if with_label.shape != without.shape: raise ValueError(f"without: expected the shape of with_label, {tuple(with_label.shape)}, got {tuple(without.shape)}")
     a, b = wide(with_label).log_softmax(-1), wide(without).log_softmax(-1)
-    if weight == 0: return b
+    if weight in (0, 1):
+        return a if weight else b
+    no_a, no_b = a == -math.inf, b == -math.inf
     floor = math.log(1e-300 if a.dtype == torch.float64 else 1e-37)
-    mixed = b.clamp_min(floor) + weight * (a.clamp_min(floor) - b.clamp_min(floor))
-    return mixed.masked_fill(a == -math.inf, -math.inf)
+    a, b = a.clamp_min(floor), b.clamp_min(floor)
+    return (b + weight * (a - b)).masked_fill(no_a | no_b if weight < 1 else no_a, -math.inf)
 
 # %% ../nbs/08_sampling.ipynb #e1290b88
 @dataclass

@@ -534,7 +534,7 @@ def fit(model: nn.Module,          # trained in place, on the accelerator's devi
         noise: Callable | None = None, # noise(*items, generator) -> tensors with B rows, for the whole batch, on the CPU; None: the items
         optimizers: Optimizer | list[Optimizer] | None = None, # of the model's parameters, with their largest rates; None: AdamW
         validate: Callable | None = None, # validate(model) -> float, called without gradients, with averaged weights
-        folder: str | Path | None = None, # for checkpoints; a run found there is gone on with
+        folder: str | Path | None = None, # for checkpoints, of one run at a time; a run found there is gone on with
         accelerator: Accelerator | None = None, # None: one that fits
         progress: bool = True      # show a bar
         ) -> TrainResult:          # averaged weights and history

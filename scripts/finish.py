@@ -81,14 +81,23 @@ def set_formula(part, block):
     for tag in math.find_all(mathvariant=True):
         if tag["mathvariant"] != "normal":
             tag.string = styled(tag.get_text(), tag.attrs.pop("mathvariant"))
-    # log p, not logp
+    # a log p, not alogp
     for name in math.find_all("mi", string=re.compile(r"^[a-z]{2,}$")):
         alone = name.parent.name == "mrow" or name.parent is math
         last = name if alone else name.parent
-        after = last.find_next_sibling()
+        before, after = last.find_previous_sibling(), last.find_next_sibling()
+        if before is not None and _operand(before):
+            last.insert_before(soup.new_tag("mspace", width="0.17em"))
         if after is not None and after.get_text() not in ("(", "\u2061"):
             last.insert_after(soup.new_tag("mspace", width="0.17em"))
     return math
+
+
+def _operand(tag):
+    "Is this something that a function's name must stand apart from?"
+    if tag.name == "mo":
+        return tag.get_text() in (")", "]", "}", "!")
+    return tag.name != "mspace"
 
 
 def set_formulas(soup, page):
@@ -214,6 +223,10 @@ def _indent(line):
     text = line.get_text()
     indent = len(text) - len(text.lstrip(" "))
     line["class"] = [*line.get("class", []), "course-line"]
+    # On a phone a first word that does not fit would leave its line empty.
+    first = len((text.split() or [""])[0])
+    if 0 < indent < SHORT < indent + first:
+        line["class"].append("course-tight")
     if indent:
         line["style"] = f"--in:{indent}"
 

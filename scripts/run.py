@@ -44,7 +44,7 @@ def execute(path, threads=None):
         above = [m for c in nb.cells[:cell_index] if c.cell_type == "markdown" for m in re.findall(r"^#+ +(.*)", c.source, re.M)]
         bar.set_postfix_str(above[-1][:40] if above else "")
 
-    client = NotebookClient(nb, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(NBS)}}, record_timing=False, store_widget_state=False, coalesce_streams=True,
+    client = NotebookClient(nb, timeout=None, startup_timeout=600, kernel_name="python3", resources={"metadata": {"path": str(NBS)}}, record_timing=False, store_widget_state=False, coalesce_streams=True,
                             extra_arguments=["--log-level=ERROR"],
                             on_cell_start=start, on_cell_executed=lambda **_: bar.update())
     outcome, over = [None], threading.Event()

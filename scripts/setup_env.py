@@ -78,6 +78,9 @@ def check_machine():
     except ImportError:
         stop("this Python lacks its venv module: on Debian and Ubuntu, `apt install python%d.%d-venv` brings it."
              % sys.version_info[:2])
+    if os.path.islink(VENV):
+        stop("the folder .venv is a link to %s, an environment that others use and that does not fit what is asked for here: "
+             "it is left alone. Take the link away, and an environment of this folder's own is made." % os.path.realpath(VENV))
     if os.path.exists(VENV) and os.listdir(VENV) and not os.path.exists(os.path.join(VENV, "pyvenv.cfg")) \
             and not os.path.exists(BUSY):
         stop("the folder .venv holds something that is not a virtual environment: move it away and start again.")

@@ -9,6 +9,7 @@
 import argparse, ast, json, os, re, shutil, signal, sys, tempfile, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+import kept
 import seeds
 from bounded import IDLE, STOPPED, bounded, processors, stop
 from fresh import code_hash, stale
@@ -25,6 +26,10 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 import seeds
 seeds.shift(seeds.wanted())
+if len(sys.argv) > 3:
+    import kept
+    sys.path.insert(1, str(Path(sys.argv[2]).parent))
+    kept.keep(sys.argv[3])
 del sys.path[0]
 from nbdev.config import get_config
 from nbdev.test import test_nb
@@ -33,8 +38,11 @@ print("the notebook ran to its end" if passed else "the notebook failed")
 """
 
 
-def notebook(path, seconds=TIMEOUT, threads=1, idle=IDLE):
+def notebook(path, seconds=TIMEOUT, threads=1, idle=IDLE, trained=None):
+    "Run it; what it trains for long goes to the folder `trained`, where one is given."
     command = [sys.executable, "-c", ONE, str(path), str(Path(__file__).parent)]
+    if trained is not None:
+        command.append(str(trained))
     closing = "the notebook ran to its end"
     return bounded(
         command, seconds * PATIENCE, threads, closing=closing, idle=idle
@@ -56,7 +64,9 @@ def file_of_tests(path, counts, seconds=TIMEOUT, long=False):
     failed = bounded(
         [*command, str(path), *words], seconds * PATIENCE, 1, ROOT, keep=out
     )
-    summary = out[0].splitlines()[-1] if out and out[0] else ""
+    summary = (out and out[0].splitlines() or [""])[-1]
+    if failed is None and not re.search(r"\d+ \w+.* in [\d.]+s", summary):
+        failed = f"{out[0]}\nit ended without saying what passed".strip()
     number = {
         word: sum(int(n) for n in re.findall(rf"(\d+) {word}", summary))
         for word in ("passed", "failed", "error")
@@ -276,35 +286,75 @@ def main():
     report = Report()
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
-    with ThreadPoolExecutor(min(4, processors())) as pool:
-        jobs = []
-
-        def later(*test, **kwargs):
-            jobs.append(pool.submit(report.run, *test, **kwargs))
-
-        for path in chosen:  # the longest first: none is left over at the end
-            later(path.stem, notebook, path, LONG.get(path.stem, TIMEOUT))
-        for path in files:
-            later(f"tests/{path.stem}", file_of_tests, path, counts=[])
-        for name, check in [] if args.words else CHECKS:
-            later(name, check)
-    for job in jobs:
-        job.result()
-    if args.heavy:
-        run_heavy(report, files)
+    with tempfile.TemporaryDirectory() as trained:
+        if args.heavy:
+            os.environ[kept.NAME] = trained
+        run_tests(report, chosen, files, [] if args.words else CHECKS)
+        if args.heavy:
+            run_heavy(report, files)
     report.close()
 
 
-def run_heavy(report, files):
-    "The long tests, one after another."
-    seconds = HEAVY_TIMEOUT * PATIENCE
+def together(report, jobs, places):
+    "Run jobs, so many at a time: each is (name, function, arguments, options)."
+    with ThreadPoolExecutor(places) as pool:
+        running = [
+            pool.submit(report.run, name, test, *args, **more)
+            for name, test, args, more in jobs
+        ]
+    for job in running:
+        job.result()
+
+
+def run_tests(report, chosen, files, checks):
+    "Notebooks, files of tests and checks."
+    jobs = []
+    for path in chosen:  # the longest first: none is left over at the end
+        more = {}
+        if path.stem in LONG:
+            more = dict(trained=kept.folder_for(path.stem))
+        seconds = LONG.get(path.stem, TIMEOUT)
+        jobs.append((path.stem, notebook, (path, seconds), more))
     for path in files:
-        if "mark.heavy" in path.read_text(encoding="utf-8"):
-            long = dict(counts=[], seconds=seconds, long=True)
-            report.run(f"tests/{path.stem}, long", file_of_tests, path, **long)
-    for path in sorted((ROOT / "scripts" / "heavy").glob("*.py")):
-        command = [sys.executable, str(path)]
-        report.run(f"heavy/{path.stem}", bounded, command, seconds, cwd=ROOT)
+        more = dict(counts=[])
+        jobs.append((f"tests/{path.stem}", file_of_tests, (path,), more))
+    jobs += [(name, check, (), {}) for name, check in checks]
+    together(report, jobs, min(4, processors()))
+
+
+SITE = ["pages", "reader"]  # they share the built site: one after the other
+SPREAD = ["learners"]  # takes all processors by itself
+QUIET = ["lab"]  # waits for a browser, as a learner would
+
+
+def run_heavy(report, files):
+    "The long tests: two at a time where they take one processor each."
+    seconds = HEAVY_TIMEOUT * PATIENCE
+    scripts = {p.stem: p for p in (ROOT / "scripts" / "heavy").glob("*.py")}
+
+    def script(name):
+        command = [sys.executable, str(scripts[name])]
+        report.run(f"heavy/{name}", bounded, command, seconds, cwd=ROOT)
+
+    def long_tests(path):
+        more = dict(counts=[], seconds=seconds, long=True)
+        report.run(f"tests/{path.stem}, long", file_of_tests, path, **more)
+
+    def site_and_long_tests():
+        for name in SITE:
+            script(name)
+        for path in files:
+            if "mark.heavy" in path.read_text(encoding="utf-8"):
+                long_tests(path)
+
+    others = sorted(scripts.keys() - {*SITE, *SPREAD, *QUIET})
+    with ThreadPoolExecutor(min(2, processors())) as pool:
+        jobs = [pool.submit(site_and_long_tests)]
+        jobs += [pool.submit(script, name) for name in others]
+    for job in jobs:
+        job.result()
+    for name in SPREAD + QUIET:
+        script(name)
 
 
 if __name__ == "__main__":

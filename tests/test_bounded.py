@@ -59,7 +59,7 @@ def test_a_hang_is_ended_with_what_it_started(tmp_path):
         f"open({str(tmp_path / 'pid')!r}, 'w').write(str(child.pid))\n"
         "time.sleep(600)"
     )
-    said = python(parent, seconds=60, idle=3)
+    said = python(parent, seconds=60, idle=6)
     assert said.startswith("it hangs: no output and no work for")
     pid = int((tmp_path / "pid").read_text())
     for _ in range(100):

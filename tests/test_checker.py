@@ -386,6 +386,14 @@ def test_rounding_is_relative_above_one():
     assert hears(c.close, -math.inf, math.inf)
 
 
+def test_float32_is_named_where_it_is_certain():
+    c, want = Checker("0.0"), torch.tensor([0.1, 0.7], dtype=F64)
+    certain, maybe = "float32? Float64 is wanted.", "or is a small constant in it?"
+    assert hears(c.close, want.float(), want).endswith(certain)
+    assert hears(c.close, want.float().double(), want).endswith(certain)
+    assert hears(c.close, want + 1e-8, want).endswith(maybe)
+
+
 def test_refuses():
     c = Checker("0.0")
 

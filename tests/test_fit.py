@@ -17,6 +17,18 @@ from torch import nn
 
 import discrete_diffusion
 import discrete_diffusion.core
+from discrete_diffusion.d3pm import (
+    D3PM,
+    MaskedD3PM,
+    Muon,
+    digit_optimizers,
+    train_digits,
+)
+from discrete_diffusion.flow import FlowMatching
+from discrete_diffusion.forward import Absorbing, Uniform, linear_schedule
+from discrete_diffusion.mdlm import MaskedText
+from discrete_diffusion.models import DigitNet, class_frequencies
+from discrete_diffusion.sedd import MasksFirst
 from discrete_diffusion.training import (
     EMA,
     DamagedFile,
@@ -30,6 +42,11 @@ from discrete_diffusion.training import (
     read_tensors,
     save_checkpoint,
     write_tensors,
+)
+from discrete_diffusion.transformer import (
+    TextNet,
+    text_optimizers,
+    train_text,
 )
 
 DATA = torch.arange(64, dtype=torch.float32).reshape(16, 4) / 64
@@ -362,7 +379,8 @@ def test_a_compiled_network_and_its_checkpoints(tmp_path):
         assert "_is_accelerate_prepared" not in m.__dict__
     path = tmp_path / "compiled" / "step-00000004.safetensors"
     other = tmp_path / "plain" / path.name
-    assert path.read_bytes() == other.read_bytes()
+    (ours, notes), (theirs, said) = read_tensors(path), read_tensors(other)
+    assert same_state(ours, theirs) and notes == said
     fresh = torch.compile(small_net(1), backend="eager")
     load_weights(path, fresh, ema=False)
     assert same_state(fresh._orig_mod.state_dict(), plain.state_dict())
@@ -415,3 +433,110 @@ def test_numbers_of_numpy_are_numbers(tmp_path):
             TrainConfig(steps=1, **{name: wrong})
     with pytest.raises(TypeError, match="lr: expected a finite number"):
         TrainConfig(steps=1, lr="fast")
+
+
+def text_net(**options):
+    torch.manual_seed(0)
+    return TextNet(4, 5, 8, 2, 1, **options)
+
+
+def masked_text():
+    return MaskedText(Absorbing(4, linear_schedule()))
+
+
+def trained(net, system, folder=None):
+    tokens = torch.arange(60) * 7 % 11 % 4
+    options = dict(batch_size=4, length=6, ema=0.5, progress=False)
+    return train_text(net, system, tokens, 3, folder=folder, **options)
+
+
+def test_train_text_of_a_compiled_network(tmp_path):
+    plain = text_net()
+    wanted = trained(plain, masked_text())
+    net = text_net()
+    torch._dynamo.reset()
+    compiled = torch.compile(net, fullgraph=True, backend="eager")
+    muon, adam = text_optimizers(compiled)
+    count = lambda o: sum(
+        p.numel() for g in o.param_groups for p in g["params"]
+    )  # noqa: E731
+    assert count(muon) == 12 * 8 * 8
+    assert count(muon) + count(adam) == sum(p.numel() for p in net.parameters())
+    got = trained(compiled, masked_text(), tmp_path)
+    assert got.loss == pytest.approx(wanted.loss, rel=1e-4)
+    assert not net.training and not compiled.training
+    for p, q in zip(net.parameters(), plain.parameters()):
+        assert torch.allclose(p, q, atol=1e-4)
+    resumed = trained(text_net(), masked_text(), tmp_path)
+    assert resumed.resumed_from == 3 and resumed.loss == got.loss
+
+
+def test_what_is_trained_says_what_it_answers():
+    uniform = Uniform(4, linear_schedule())
+    for system, said in (
+        (FlowMatching(uniform), "leave-one-out"),
+        (FlowMatching(Absorbing(4, linear_schedule())), "full"),
+        (MasksFirst(FlowMatching(uniform)), "leave-one-out"),
+    ):
+        net = text_net(time=True)
+        trained(net, system)
+        assert net.reads == said
+        assert copy.deepcopy(net).reads == said
+        compiled = torch.compile(text_net(time=True), backend="eager")
+        trained(compiled, system)
+        assert compiled.reads == said and compiled._orig_mod.reads == said
+
+
+def small_digits(system, y, seed=0):
+    x = torch.arange(6 * 16).reshape(6, 4, 4) % 3 % 2
+    return train_digits(system, x, y, 2, 4, seed=seed, progress=False)
+
+
+def test_digits_of_the_null_class_are_trained_on():
+    system = MaskedD3PM(Absorbing(2, linear_schedule()), T=9, classes=3)
+    y = torch.tensor([0, 3, 1, 3, 2, 3])
+    net, result = small_digits(system, y)
+    assert len(result.loss) == 2 and net.reads == "full"
+    x = torch.arange(6 * 16).reshape(6, 4, 4) % 3 % 2
+    everyone = class_frequencies(x, torch.zeros_like(y), 2, 1)[-1]
+    told = class_frequencies(x[::2], torch.tensor([0, 1, 2]), 2, 3)
+    with torch.no_grad():
+        fresh = DigitNet(2, 3, (4, 4), 3, torch.cat([told[:3], everyone[None]]))
+        assert torch.equal(fresh(x[:1] * 0, 0.5, y[1:2])[0], everyone)
+    small_digits(system, torch.full((6,), 3))
+    with pytest.raises(ValueError, match="y: expected states in 0..3"):
+        small_digits(system, y + 1)
+    with pytest.raises(ValueError, match="x, y: expected shapes"):
+        small_digits(system, y[:5])
+    with pytest.raises(TypeError, match="y: expected a tensor"):
+        small_digits(system, [0] * 6)
+
+
+def test_all_labels_told_start_as_before():
+    system = D3PM(Uniform(2, linear_schedule()), T=9, classes=3)
+    y = torch.tensor([0, 0, 1, 1, 2, 2])
+    x = torch.arange(6 * 16).reshape(6, 4, 4) % 3 % 2
+    seen = []
+
+    def optimizers(net):
+        seen.append(net.bias_map.detach().clone())
+        return digit_optimizers(net)
+
+    options = dict(optimizers=optimizers, progress=False)
+    net, _ = train_digits(system, x, y, 1, 4, **options)
+    assert torch.equal(seen[0], class_frequencies(x, y, 2, 3))
+    assert net.reads == "leave-one-out"
+
+
+def test_muon_takes_numbers_of_numpy():
+    w = nn.Parameter(torch.eye(2))
+    muon = Muon([w], lr=np.float32(0.5), momentum=np.float32(0.5))
+    assert type(muon.defaults["lr"]) is float
+    with pytest.raises(
+        ValueError, match="lr: expected a finite number above 0"
+    ):
+        Muon([w], lr=0.0)
+    with pytest.raises(
+        ValueError, match=r"momentum: expected a share in \[0, 1\)"
+    ):
+        Muon([w], momentum=1)

@@ -43,7 +43,8 @@ class Training(Device):
         return super().__torch_function__(func, types, args, kwargs)
 
     def _to(self, args, kwargs):
-        return super()._to([x for x in args if x is not None], kwargs)
+        words = [x for x in args if x is not None and not isinstance(x, bool)]
+        return super()._to(words, kwargs)
 
 
 class OneProcess:

@@ -32,7 +32,7 @@ def learn(root, port, home, *words, env=None):
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=60)
+            process.communicate(timeout=800)
 
 
 def address(process):

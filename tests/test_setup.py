@@ -1,5 +1,7 @@
 "The set-up command: which PyTorch comes, how much it takes, and for whom there is none."
 
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -64,6 +66,30 @@ def test_the_disk_for_that_build(monkeypatch, free, build, stops):
     said = str(caught.value)
     assert f"{free / 1e9:.1f} GB are free" in said and "\n" not in said
     assert ("PIP_EXTRA_INDEX_URL" in said) == (build == "cuda")
+
+
+def test_a_link_to_an_environment_of_others_is_left_alone(root, tmp_path):
+    "As in a git worktree: nothing in it may be deleted, whatever its stamp says."
+    theirs = tmp_path / "theirs" / ".venv"
+    (theirs / "bin").mkdir(parents=True)
+    (theirs / "bin" / "python").symlink_to(sys.executable)
+    for name in ("pyvenv.cfg", "installed"):
+        (theirs / name).write_text("of another folder\n")
+    mine = tmp_path / "mine"
+    (mine / "scripts").mkdir(parents=True)
+    for name in ("settings.ini", "setup.py", "constraints.txt"):
+        shutil.copy(root / name, mine)
+    shutil.copy(root / "scripts" / "setup_env.py", mine / "scripts")
+    (mine / ".venv").symlink_to(theirs, target_is_directory=True)
+    before = sorted(p.name for p in theirs.rglob("*"))
+    # An index that has nothing, so that nothing could be installed either.
+    env = {**os.environ, "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull}
+    env.pop("PIP_FIND_LINKS", None)
+    command = [sys.executable, str(mine / "scripts" / "setup_env.py")]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "is a link" in done.stderr and "left alone" in done.stderr
+    assert sorted(p.name for p in theirs.rglob("*")) == before
 
 
 def heard(monkeypatch, system, machine, translated=False):

@@ -120,6 +120,20 @@ def test_formulas_become_mathml(name):
     assert not again
 
 
+@pytest.mark.parametrize(
+    ("tex", "spaces"),
+    [
+        (r"a(y)\,h \log b", 3),
+        (r"(1 - a) \log (b)", 1),
+        (r"-\log p", 1),
+        (r"\log (p)", 0),
+    ],
+)
+def test_the_name_of_a_function_stands_apart(tex, spaces):
+    math = finish.set_formula(tex, False)
+    assert len(math.find_all("mspace")) == spaces
+
+
 def test_a_formula_without_tex_is_complained_of():
     "Nothing is cut from a span that some renderer filled itself."
     page = "<span class='math inline'><em>x</em> + 1</span>"
@@ -328,7 +342,19 @@ MEASURE = r"""() => {
     const boxes = [...range.getClientRects()].filter(r => r.width > 1);
     const top = Math.min(...boxes.map(r => r.top));
     const left = r => r.left - e.parentElement.getBoundingClientRect().left;
+    const word = document.createTreeWalker(e, NodeFilter.SHOW_TEXT);
+    let node = word.nextNode();
+    while (node && !node.data.trim()) node = word.nextNode();
+    const start = document.createRange();
+    if (node) {
+      const at = node.data.search(/\S/);
+      start.setStart(node, at);
+      start.setEnd(node, at + 1);
+    }
     return {
+      indent: e.textContent.search(/\S|$/),
+      late: node ? start.getBoundingClientRect().top
+        - e.getBoundingClientRect().top : 0,
       first: Math.min(...boxes.filter(r => r.top < top + 4).map(left)),
       rest: boxes.filter(r => r.top > top + 8).map(left)};
   });
@@ -342,6 +368,9 @@ MEASURE = r"""() => {
     typed: style('.aa-Input', 'color'),
     bar: style('nav.quarto-secondary-nav', 'backgroundColor'),
     page: style('body', 'backgroundColor'),
+    codes: [...document.querySelectorAll('pre.sourceCode')]
+      .filter(e => e.scrollWidth > e.clientWidth + 1).length,
+    cell: style('td', 'backgroundColor'),
     comment: style('code span.co', 'color'),
     code: style('pre code', 'color'),
     measure: text.getBoundingClientRect().width
@@ -401,13 +430,16 @@ def test_no_error_and_no_sideways_scrolling(seen):
     for (where, _), (page, errors) in seen.items():
         assert not errors
         assert page["wide"] <= SIZES[where][0]
+        assert not page["codes"]
 
 
 def test_what_wraps_hangs_below_its_own_line(seen):
     for page, _ in seen.values():
         assert any(line["rest"] for line in page["lines"])
         for line in page["lines"]:
-            assert all(x > line["first"] + 20 for x in line["rest"])
+            if line["indent"] < finish.SHORT:
+                assert all(x > line["first"] + 20 for x in line["rest"])
+                assert line["late"] < 10
 
 
 def test_one_blue_and_no_white_in_the_dark(seen):
@@ -415,6 +447,7 @@ def test_one_blue_and_no_white_in_the_dark(seen):
         assert page["toc"] == page["active"] == BLUE[shade]
         assert page["form"] == page["bar"] == page["page"]
         assert page["typed"] != page["form"]
+        assert page["cell"] == "rgba(0, 0, 0, 0)"  # the page's, and shadows
 
 
 def test_comments_are_fainter_than_code(seen):

@@ -2,6 +2,7 @@
 
     reader.py                     every page (builds the site where a source is newer)
     reader.py 03_forward index    these only
+    reader.py --fits              no page error, no sideways scrolling, and no more (the test of a site before it is published, by whatever renderer)
 
 A page: no message in the console, no failed request, nothing from another host; formulas are set, folds open by mouse and by keyboard, players play and are dragged,
 code is copied, axe-core finds nothing against WCAG 2 A and AA in light and dark, nothing is wider than a phone. The site: search, links, the way from page to page, light
@@ -42,7 +43,8 @@ UNSET = """() => [...document.querySelectorAll('math')].filter(m => { const r = 
 NO_PICTURE = """() => [...document.querySelectorAll('img')].filter(i => !(i.complete && i.naturalWidth && i.alt.trim())).map(i => i.outerHTML.slice(0, 120))"""
 WIDE = """() => {                        // what reaches over the right edge and cannot be scrolled to where it stands
   const wide = document.documentElement.clientWidth, scrolls = e => { for (; e; e = e.parentElement) if (/auto|scroll/.test(getComputedStyle(e).overflowX) && e !== document.body) return true; };
-  const out = [...document.querySelectorAll('body *')].filter(e => { const r = e.getBoundingClientRect();
+  const spaces = e => { const pre = e.closest('pre'); return pre && pre !== e && pre.scrollWidth <= pre.clientWidth + 1; };         // spaces hang over the end of a wrapped line, unseen
+  const out = [...document.querySelectorAll('body *')].filter(e => !spaces(e)).filter(e => { const r = e.getBoundingClientRect();
     return r.width && r.height && r.right > wide + 1 && getComputedStyle(e).visibility === 'visible' && getComputedStyle(e).position !== 'fixed' && !scrolls(e); });
   const at = document.scrollingElement.scrollWidth;
   return at > wide || out.length ? [`${at} px wide on ${wide}`, ...out.slice(0, 3).map(e => e.outerHTML.slice(0, 100))] : []; }"""
@@ -186,6 +188,17 @@ def listening(context, home):
     page.on("request", asked)
     try: yield page, said, loads
     finally: page.close()
+
+
+def look_quickly(browser, home, name):
+    "Does a page fit, and is nothing wrong while it loads? As `visit`, with nothing for the site's own tests."
+    context = browser.new_context(viewport=DESK, color_scheme="light", reduced_motion="reduce")
+    try:
+        with listening(context, home) as (page, said, _):
+            page.goto(home + name, wait_until="load")
+            said += fits(page, False) + fits(page, True)
+    finally: context.close()
+    return list(dict.fromkeys(said)), None
 
 
 def visit(browser, home, name):
@@ -365,7 +378,7 @@ def served(folder):
     finally: server.shutdown(); server.server_close()
 
 
-def visit_all(home, names, tell=True):
+def visit_all(home, names, tell=True, look=visit):
     "Each worker has a browser of its own and takes the next page."
     left, seen = queue.Queue(), {}
     for n in names: left.put(n)
@@ -375,7 +388,7 @@ def visit_all(home, names, tell=True):
                 try: name = left.get_nowait()
                 except queue.Empty: return
                 start = time.time()
-                try: seen[name] = visit(browser, home, name)
+                try: seen[name] = look(browser, home, name)
                 except Error as e: seen[name] = [f"it cannot be looked at: {str(e).splitlines()[0]}"], None
                 if tell: print(f"{name}: {len(seen[name][0])} complaints, {time.time() - start:.0f} s", flush=True)
     workers = min(4, processors())
@@ -445,13 +458,18 @@ def fresh(folder):
 
 def main(*words):
     start, folder = time.time(), ROOT / "_docs"
+    quick, words = "--fits" in words, [w for w in words if w != "--fits"]
     prepared()
     if not fresh(folder): subprocess.run([sys.executable, str(ROOT / "scripts" / "build_site.py")], cwd=ROOT, check=True)
-    broken = 0 if words else is_red()
+    broken = 0 if words or quick else is_red()
     names = sorted((f"{Path(w).stem}.html" for w in words) if words else (f"{p.stem}.html" for p in notebooks()), key=lambda n: -(folder / n).stat().st_size)
     with served(folder) as home:
-        seen = visit_all(home, names)
+        seen = visit_all(home, names, look=look_quickly if quick else visit)
         said = [f"{name}: {s}" for name, (complaints, _) in seen.items() for s in complaints]
+        if quick:
+            if said: sys.exit("\n".join(said))
+            print(f"{len(names)} pages fit, on a desk and on a phone, in light and dark, without an error: {time.time() - start:.0f} s")
+            return
         pages = {name: found for name, (_, found) in seen.items() if found}
         if words or len(pages) < len(names): print("\n".join(said)); sys.exit(1 if said else 0)
         said += links(pages, home, {p.relative_to(folder).as_posix() for p in folder.rglob("*.ipynb")})
