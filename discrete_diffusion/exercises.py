@@ -8,14 +8,16 @@ __all__ = ['BANK', 'Exercise', 'find_exercises', 'progress_file', 'progress', 'C
            'status', 'make_learner', 'Written', 'write_learner', 'fold_solution', 'leaks']
 
 # %% ../nbs/91_exercises.ipynb #db086e9c
-import ast, copy, hashlib, inspect, itertools, json, math, os, re, textwrap, time, traceback
+import ast, copy, hashlib, inspect, itertools, json, math, os, random, re, textwrap, time, traceback
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable
+import numpy as np
 import torch
 from torch import Tensor
+from fastcore.basics import patch
 from filelock import FileLock, Timeout
 import discrete_diffusion
 from .core import *
@@ -241,29 +243,67 @@ _BLANK = "there is nothing to check yet. Write your answer in the cell above, ru
 
 class Checker:
     "The voice of a check: `c` in `def check(c, ...)`. Every method stops at the first thing that is wrong."
-    def __init__(self, number: str): self.number, self.input, self.margin = number, {}, None
 
-    def fail(self, stage: str, sentence: str):
+    def __init__(self, number: str):
+        self.number = number
+        self.input = {}  # what `each` goes through
+        self.batch = {}  # tensors of inputs, one entry for each item or token
+        self.tries = []  # predictions that were given before
+        self.margin = None
+        self.generator = torch.Generator().manual_seed(0)  # of the inputs
+
+    def fail(
+        self,
+        stage: str,
+        sentence: str,
+        at: list = (),  # where in the result
+        shape: tuple = (),  # of the result
+    ):
         "Raise `CheckFailed`, with the input at hand."
-        at = ", ".join(f"{k} = {_show(v)}" for k, v in self.input.items())
-        raise CheckFailed(self.number, stage, sentence + (f" (Seen with {at}.)" if at and stage != "not attempted" else ""))
+        seen = {**self.input}
+        for name, v in self.batch.items():
+            if at and v.shape == tuple(shape)[: v.ndim]:
+                seen[name] = v[tuple(at[: v.ndim])].item()
+        told = ", ".join(f"{k} = {_show(v)}" for k, v in seen.items())
+        if told and stage != "not attempted":
+            sentence += f" (Seen with {told}.)"
+        raise CheckFailed(self.number, stage, sentence)
 
     def each(self, **inputs): # name=[values], small ones first
         "Go through all combinations; what fails first is reported with its input."
         for values in itertools.product(*inputs.values()):
             self.input = dict(zip(inputs, values))
+            self.batch = {}
             yield values if len(values) > 1 else values[0]
         self.input = {}
+        self.batch = {}
 
-    def tensor(self, got, shape=None, # tuple; None: any
-               what: str = "the result", whole: bool | None = None): # whole: int64 expected (True), floats expected (False)
+    def tensor(
+        self,
+        got,
+        shape=None,  # tuple; None: any
+        what: str = "the result",
+        whole: bool | None = None,  # int64 expected (True), floats (False)
+        dtype: torch.dtype | None = None,  # None: any
+    ):
         "A tensor of this shape and kind, without NaN; returns it."
         if _blank(got): self.fail("not attempted", _BLANK)
         if got is None: self.fail("shape", f"expected a tensor for {what}, got None: is a `return` missing?")
         if not isinstance(got, Tensor): self.fail("shape", f"expected a tensor for {what}, got {type(got).__name__}.")
         if shape is not None and tuple(got.shape) != tuple(shape): self.fail("shape", f"expected shape {tuple(shape)} for {what}, got {tuple(got.shape)}.")
         if whole is not None and whole != (got.dtype == torch.int64): self.fail("shape", f"expected {'states, torch.int64,' if whole else 'floating point numbers'} for {what}, got {got.dtype}.")
-        if got.is_floating_point() and bool(got.isnan().any()): self.fail("property", f"there is NaN in {what}: is something divided by zero, or the log of zero taken?")
+        if dtype is not None and got.dtype != dtype:
+            self.fail("shape", f"expected {dtype} for {what}, got {got.dtype}.")
+        if got.is_floating_point() and bool(got.isnan().any()):
+            at = got.isnan().nonzero()[0].tolist()
+            where = f" at {at}" if at else ""
+            self.fail(
+                "property",
+                f"there is NaN in {what}{where}: 0/0, inf - inf, 0 times inf, "
+                "or the log of a negative number. Which is it here?",
+                at,
+                got.shape,
+            )
         return got
 
     def holds(self, true, sentence: str): # sentence: what must hold
@@ -276,49 +316,119 @@ class Checker:
         worst = p.sum(axis).flatten(); worst = worst[(worst - 1).abs().argmax()]
         self.holds((worst - 1).abs() < 1e-6, f"Each row of {what} must sum to one, one sums to {_show(worst)}.")
 
-    def close(self, got, want, what: str = "", tol: float = 1e-9, # of the difference
-              like: dict | None = None, # {name of a mistake: what it would give}
-              tell: bool = True): # say which value was expected; False where the value is what the learner is to find
-        "The value, within `tol`; if it is that of a known mistake instead, the mistake's name."
+    def close(
+        self,
+        got,
+        want,
+        what: str = "",
+        tol: float = 1e-9,  # of the difference; up to 1e-6, relative to what is above 1
+        slips: dict | None = None,  # {name of a mistake: what it would give, or a function that says so}
+        tell: bool = True,  # say which value was expected; False where the value is what the learner is to find
+        like: dict | None = None,  # slips, in the order in which they are believed
+    ):
+        "The value, within `tol`; if it is that of exactly one slip instead, or of the first in `like`, the name of that mistake."
         self.margin = None
         if _blank(got): self.fail("not attempted", _BLANK)
         try: a, b = torch.broadcast_tensors(*(torch.as_tensor(v, dtype=torch.float64) for v in (got, want)))
         except (RuntimeError, TypeError, ValueError): self.fail("shape", f"expected {what or 'a number'}{f' like {_show(want)}' if tell else ', a number'}, got {_show(got)}.")
-        off = torch.where(a == b, 0., (a - b).abs()).nan_to_num(math.inf)
-        if not bool((off > tol).any()): return
-        at = [int(v) for v in torch.unravel_index(off.argmax(), off.shape)] if off.ndim else []
+        a, b = a.detach(), b.detach()
+        off = _apart(a, b)
+        if not bool((off > _allowed(b, tol)).any()): return
+        at = _place(off)
         where = f" at {at}" if at else ""
-        def equal(v):
-            v = torch.as_tensor(v, dtype=torch.float64).nan_to_num(7e77)
-            return torch.broadcast_shapes(v.shape, a.shape) == a.shape and torch.allclose(a.nan_to_num(7e77), v.expand_as(a), rtol=0, atol=max(tol, 1e-9))
-        same = next((k for k, v in (like or {}).items() if equal(v)), None)
+        low = isinstance(got, Tensor) and got.dtype != torch.float64
+        near = max(tol, 1e-5 if low else 1e-9)
+        fit = _fitting(a, b, like or {}, near)[:1] or _fitting(a, b, slips or {}, near)
+        same = fit[0] if len(fit) == 1 else None
         expected, came = b[tuple(at)].item(), a[tuple(at)].item()
         twin = f", {abs(came - expected):.0e} off: was it worked out in float32? Float64 is wanted" if _show(came) == _show(expected) else ""
         said = f"expected {_show(expected)}, got {_show(came)}{twin}." if tell else f"{_show(came)} is too {'large' if came > expected else 'small'}."
-        self.fail("value", f"{what or 'the result'}{where}: {said}" + (f" It looks like {same}." if same else ""))
+        looks = f" It looks like {same}." if same else ""
+        self.fail("value", f"{what or 'the result'}{where}: {said}{looks}", at, a.shape)
 
-    def refuses(self, call: Callable, sentence: str): # call: a function without arguments
+    def refuses(
+        self,
+        call: Callable,
+        *args,  # of the call; a single text is the sentence
+        says: str = "this has no answer: refuse it with a ValueError.",
+        **options,
+    ):
         "ValueError or TypeError for what cannot be served."
-        try: call()
+        if len(args) == 1 and isinstance(args[0], str):
+            args, says = (), args[0]
+        try: call(*args, **options)
         except (ValueError, TypeError): return
-        self.fail("property", sentence)
+        self.fail("property", says)
 
-    def draws(self, got: Tensor, law: Tensor, what: str = "the draws", rate: float = 1e-6): # got: (n,) states; law: (N,)
-        "Independent draws follow a law: total variation below a limit that honest draws pass with probability 1 - rate (Weissman et al. 2003)."
+    def draws(
+        self,
+        got: Tensor,  # (n,) states
+        law: Tensor,  # (N,), or (n, N): a law for each draw
+        what: str = "the draws",
+        rate: float = 1e-6,  # of false alarms
+    ):
+        "Independent draws follow a law: total variation below a limit that honest draws pass with probability 1 - rate (Weissman et al. 2003; with a law for each draw the same, by Hoeffding's inequality)."
+        if law.ndim > 1: law = law.reshape(-1, law.shape[-1]).mean(0)
         n, S = got.numel(), len(law)
-        limit = lambda r: math.sqrt((S * math.log(2) - math.log(r)) / (2 * n))
+        limit = lambda r: _limit(n, S, r)
         tv = (got.flatten().bincount(minlength=S)[:S] / n - law).abs().sum().item() / 2
         self.margin = tv - limit(rate) - 2 * limit(1e-3)             # a mistake that is seen this far out is caught with probability .999
         if tv > limit(rate): self.fail("value", f"{what} are off: {n:,} of them lie {tv:.4f} from their law in total variation, luck explains {limit(rate):.4f}.")
 
+
+def _limit(n: int, S: int, rate: float) -> float:
+    "The distance that n draws from a law on S states exceed with probability at most `rate`."
+    return math.sqrt((S * math.log(2) - math.log(rate)) / (2 * n))
+
+
+def _apart(a: Tensor, b: Tensor) -> Tensor:
+    "How far entries lie apart; equal infinities do not, NaN is infinitely far."
+    return torch.where(a == b, 0.0, (a - b).abs()).nan_to_num(math.inf)
+
+
+def _allowed(b: Tensor, tol: float) -> Tensor:
+    "Rounding grows with the number, so a small `tol` is relative above 1."
+    size = b.abs().nan_to_num(1.0, 1.0, 1.0).clamp_min(1)
+    return tol * (size if tol <= 1e-6 else torch.ones_like(size))
+
+
+def _place(off: Tensor) -> list[int]:
+    "Where the largest entry is."
+    if not off.ndim:
+        return []
+    return [int(v) for v in torch.unravel_index(off.argmax(), off.shape)]
+
+
+def _fitting(a: Tensor, b: Tensor, slips: dict, tol: float) -> list[str]:
+    "Mistakes that give `a` in every entry, and not `b`."
+    fit = []
+    for name, value in slips.items():
+        v = value() if callable(value) else value
+        v = torch.as_tensor(v, dtype=torch.float64).detach()
+        try:
+            v = torch.broadcast_to(v, a.shape)
+        except RuntimeError:
+            continue
+        if _unlike(v, b, tol) and not _unlike(a, v, tol):
+            fit.append(name)
+    return fit
+
+
+def _unlike(a: Tensor, b: Tensor, tol: float) -> bool:
+    "Do they differ somewhere? NaN is like NaN."
+    both = a.isnan() & b.isnan()
+    return bool(((_apart(a, b) > _allowed(b, tol)) & ~both).any())
+
 # %% ../nbs/91_exercises.ipynb #a9981fe7
 _CHECKS: dict[str, Callable] = {}        # the checks that this session has seen
 BANK: list[dict] = []                    # every wrong answer that was tried, and what became of it
+_TRIES: dict[str, list] = {}             # predictions that this session has given
 _BORROWED: set[str] = set()              # exercises whose reference this session uses
 
-def _judge(number: str, fn: Callable, answers) -> CheckFailed | None:
+def _judge(number: str, fn: Callable, answers, tries=()) -> CheckFailed | None:
     "What the check says about these answers; None if it has nothing to say."
     c = Checker(number)
+    c.tries = tries if isinstance(tries, list) else list(tries)
     try:
         if _blank(list(answers)): c.fail("not attempted", _BLANK)
         fn(c, *answers)
@@ -338,7 +448,7 @@ def check_answer(number: str, # of the exercise
     "Decorator: check the answers with the function below it, `def check(c, *answers)`, at once. Raises `CheckFailed`, or says that it is solved."
     def run(fn):
         _CHECKS[number] = fn
-        failed = _judge(number, fn, answers)
+        failed = _judge(number, fn, answers, _TRIES.setdefault(number, []))
         borrowed = number in _BORROWED or any(getattr(getattr(a, "__code__", None), "co_filename", "") == f"<reference {number}>" for a in answers)
         if failed is None and borrowed: print(f"Exercise {number}: this is the reference, and it passes. Your own answer is still to come.")
         elif failed is None:
@@ -370,6 +480,491 @@ def right_answer(number: str, *answers):
     "Another right solution must pass the check, too. Raises AssertionError."
     said = _judge(number, _CHECKS[number], answers)
     assert said is None, f"exercise {number}: a right answer is rejected: {said}"
+
+# %% ../nbs/91_exercises.ipynb #c6ec0002
+_UNEVEN = (0.2, 0.3, 0.5)  # a law that tells its states apart
+
+
+@patch
+def kernels(
+    self: Checker,
+    *some,  # kernels, or classes of which one is made for each schedule
+    alpha: list = (),  # schedules
+):
+    "Go through kernels: of three symbols, with an uneven law where they take one."
+    made = [k for k in some if not isinstance(k, type)]
+    for a in alpha:
+        for kind in some:
+            if not isinstance(kind, type):
+                continue
+            law = torch.tensor(_UNEVEN, dtype=torch.float64)
+            takes = inspect.signature(kind).parameters
+            made.append(kind(3, law, a) if "pi" in takes else kind(3, a))
+    return self.each(kernel=made)
+
+
+@patch
+def times(
+    self: Checker,
+    n: int,
+    low: float = 1e-5,
+    high: float = 1 - 1e-5,
+) -> Tensor:  # (n,) float64
+    "Different times in no order: one in the middle, both ends, the others between."
+    inner = (0.3 + 0.618034 * torch.arange(n, dtype=torch.float64)) % 1
+    share = torch.cat([torch.tensor([0.4, 0.0, 1.0]), inner])[:n].double()
+    return low + (high - low) * share
+
+
+_PAIRS = [
+    (0.2, 0.5),
+    (0.0, 1e-5),
+    (1 - 1e-5, 1.0),
+    (0.0, 1.0),
+    (1e-5, 0.3),
+    (0.45, 1 - 1e-5),
+]  # s and t
+
+
+@patch
+def pairs(
+    self: Checker,
+    kernel,  # K, N, probs, and T if it lives on a grid
+    shape: tuple = (3, 4),  # of an item
+    low: float = 0.0,  # the earliest time
+    high: float = 1.0,  # the latest
+) -> tuple:  # x_0, x_t: (6, *shape) int64; s, t: (6,) float64
+    """Six items, each with its own times s < t, near both ends too; in each all
+    pairs x_0, x_t that can happen then, likely or not."""
+    s, t = low + (high - low) * torch.tensor(_PAIRS, dtype=torch.float64).T
+    if getattr(kernel, "T", None) is not None:
+        s = (s * kernel.T).floor().clamp_max(kernel.T - 1)
+        t = torch.maximum((t * kernel.T).round(), s + 1)
+        s, t = s / kernel.T, t / kernel.T
+    x_0 = torch.empty(len(t), math.prod(shape), dtype=torch.int64)
+    x_t = x_0.clone()
+    for i in range(len(t)):
+        can = kernel.probs(torch.arange(kernel.K)[:, None], t[i].item()) > 0
+        can = can.reshape(kernel.K, kernel.N).nonzero()
+        order = torch.randperm(len(can), generator=self.generator)
+        order = order.repeat(math.ceil(x_0.shape[1] / len(can)))
+        x_0[i], x_t[i] = can[order[: x_0.shape[1]]].T
+    x_0 = x_0.reshape(-1, *shape)
+    x_t = x_t.reshape(-1, *shape)
+    self.batch = {"x_0": x_0, "x_t": x_t, "s": s, "t": t}
+    return x_0, x_t, s, t
+
+
+@patch
+def impossible(
+    self: Checker, kernel, shape: tuple = (3, 4), low=0.0, high=1.0
+) -> tuple:  # as from `pairs`
+    """The same with one token, in the midst of the others, that x_0 cannot lead
+    to. ValueError where everything can happen."""
+    x_0, x_t, s, t = self.pairs(kernel, shape, low, high)
+    self.batch = {}
+    cannot = kernel.probs(torch.arange(kernel.K)[:, None], t[0].item()) == 0
+    cannot = cannot.reshape(kernel.K, kernel.N).nonzero()
+    if not len(cannot):
+        raise ValueError(f"kernel: under {kernel!r} all pairs can happen")
+    middle = (0, *(n // 2 for n in shape))
+    x_0[middle], x_t[middle] = cannot[0]
+    return x_0, x_t, s, t
+
+
+@patch
+def logits(self: Checker, *shape: int) -> Tensor:
+    "Float64 numbers around 0, no two alike."
+    return 2 * torch.randn(shape, dtype=torch.float64, generator=self.generator)
+
+
+@patch
+def laws(self: Checker, *shape: int) -> Tensor:
+    """Probabilities, float64, no two rows alike: ordinary, with a zero, with 1e-300
+    in one place, with 1e-4, certain, and so on in turn."""
+    p = self.logits(*shape).softmax(-1).reshape(-1, shape[-1])
+    for i, row in enumerate(p):
+        j = i % shape[-1]
+        if i % 5 in (1, 2, 3):
+            row[j] = [0.0, 1e-300, 1e-4][i % 5 - 1]
+        elif i % 5 == 4:
+            row[:] = 0
+            row[j] = 1
+    return (p / p.sum(-1, keepdim=True)).reshape(shape)
+
+# %% ../nbs/91_exercises.ipynb #c6ec0005
+@patch
+def itemwise(
+    self: Checker,
+    f: Callable,  # to a tensor (batch, ...)
+    *args,  # cut where their first axis is the batch
+    tokens=None,  # False: items only; a tuple: the axes of tokens
+    what: str = "the answer",
+    tol: float = 1e-9,
+):
+    """The answer for a batch is made of the answers for its items, and for its
+    tokens, one at a time.
+
+    The batch is the first axis of the first tensor, the tokens are the other
+    axes of the first int64 tensor, if there is one, or those named."""
+    self.margin = None
+    tensors = [v for v in args if isinstance(v, Tensor) and v.ndim]
+    B = len(tensors[0])
+    whole = self.tensor(f(*args), what=what).detach()
+    if not whole.ndim or len(whole) != B:
+        self.fail(
+            "shape",
+            f"expected {what} for {B} items, got shape {tuple(whole.shape)}.",
+        )
+
+    def cut(v, i):
+        mine = isinstance(v, Tensor) and v.ndim and len(v) == B
+        return v[i : i + 1] if mine else v
+
+    for i in range(B):
+        alone = f(*(cut(v, i) for v in args))
+        self._same_alone(
+            alone,
+            whole[i : i + 1],
+            (i,),
+            what,
+            tol,
+            "item",
+            "a time, a sum, a row",
+        )
+    states = [v for v in tensors if v.dtype == torch.int64 and v.ndim > 1]
+    if tokens is None or tokens is True:
+        tokens = states[0].shape[1:] if states else ()
+    if not tokens:
+        return
+    tokens, n = tuple(tokens), math.prod(tokens)
+    ones = [1] * len(tokens)
+
+    def fold(v):
+        if not isinstance(v, Tensor) or not v.ndim or len(v) != B:
+            return v
+        if v.shape[1 : 1 + len(tokens)] == tokens:
+            return v.reshape(B * n, *ones, *v.shape[1 + len(tokens) :])
+        return v.repeat_interleave(n, 0)
+
+    alone = f(*map(fold, args))
+    self._same_alone(
+        alone,
+        fold(whole),
+        (),
+        what,
+        tol,
+        "token",
+        "a sum over the wrong axes, one answer for all",
+    )
+
+
+@patch
+def _same_alone(self: Checker, alone, among, place, what, tol, unit, shared):
+    self.tensor(alone, among.shape, f"{what} for one {unit} alone")
+    alone, among = alone.detach().double(), among.double()
+    off = _apart(alone, among)
+    if not bool((off > _allowed(among, tol)).any()):
+        return
+    at = _place(off)
+    here = f" ({unit} {place[0]})" if place else ""
+    self.fail(
+        "property",
+        f"{what} for one {unit}{here} hangs on the others: {_show(alone[tuple(at)].item())} alone, "
+        f"{_show(among[tuple(at)].item())} among them. Do they share something, {shared}?",
+    )
+
+# %% ../nbs/91_exercises.ipynb #c6ec0008
+def _weighted(out: Tensor, weights: Tensor) -> Tensor:
+    "A sum that sees every entry of a result; infinite entries are left out."
+    fine = out.isfinite()
+    return (out[fine].double() * weights[fine]).sum()
+
+
+def _differences(
+    f: Callable, x: Tensor, weights: Tensor, where: list
+) -> Tensor:
+    "Central differences at some entries of x, in float64."
+    out = []
+    for i in where:
+        ends = []
+        for sign in (1, -1):
+            moved = x.clone()
+            moved.view(-1)[i] += sign * 1e-5
+            ends.append(_weighted(f(moved).detach(), weights))
+        out.append((ends[0] - ends[1]) / 2e-5)
+    return torch.stack(out)
+
+
+@patch
+def gradient(
+    self: Checker,
+    f: Callable,  # of one tensor, to a tensor
+    x: Tensor,  # float64
+    want: Callable | None = None,  # has the right gradient; None: differences
+    what: str = "the result",
+    name: str = "what went in",
+    tol: float = 1e-6,  # relative above 1
+    most: int = 120,  # entries at which differences are taken
+):
+    "The result can be differentiated by x, and its gradient is finite and right."
+    self.margin = None
+    leaf = x.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        out = self.tensor(f(leaf), what=what)
+        if not out.requires_grad:
+            self.fail(
+                "property",
+                f"no gradient comes back from {what} to {name}: was it detached, or worked out under no_grad, or as a Python number?",
+            )
+        weights = 0.5 + torch.rand(
+            out.shape,
+            dtype=torch.float64,
+            generator=torch.Generator().manual_seed(1),
+        )
+        (got,) = torch.autograd.grad(
+            _weighted(out, weights), leaf, allow_unused=True
+        )
+        got = torch.zeros_like(x) if got is None else got.detach()
+        where = torch.arange(x.numel())
+        if want is None:
+            where = where[x.detach().flatten().isfinite()]
+            where = where[
+                torch.linspace(0, len(where) - 1, min(most, len(where))).long()
+            ]
+            right = _differences(f, x.detach(), weights, where.tolist())
+        else:
+            leaf = x.detach().clone().requires_grad_()
+            (right,) = torch.autograd.grad(_weighted(want(leaf), weights), leaf)
+            right = right.flatten()
+    bad = (~got.isfinite()).nonzero()
+    if len(bad):
+        at = bad[0].tolist()
+        self.fail(
+            "property",
+            f"{what} is finite, but its gradient by {name} is {_show(got[tuple(at)].item())} at {at}. torch.where does not stop it: put a harmless number into the branch that is not taken.",
+            at,
+            x.shape,
+        )
+    off = _apart(got.flatten()[where], right)
+    wrong = off > _allowed(right, tol)
+    if not bool(wrong.any()):
+        return
+    i = off.argmax()
+    at = [int(v) for v in torch.unravel_index(where[i], x.shape)]
+    came, expected = got.flatten()[where[i]].item(), right[i].item()
+    why = ""
+    if came == 0:
+        why = " It stops there: is something detached, clamped or cut off?"
+    self.fail(
+        "value",
+        f"the gradient of {what} by {name} at {at}: expected {_show(expected)}, got {_show(came)}.{why}",
+        at,
+        x.shape,
+    )
+
+# %% ../nbs/91_exercises.ipynb #c6ec0011
+def _global_state() -> tuple:
+    "What the global generators of torch, Python and numpy would draw next."
+    name, keys, place, *rest = np.random.get_state()
+    return (
+        torch.get_rng_state().tolist(),
+        random.getstate(),
+        (keys.tolist(), place, *rest),
+    )
+
+
+@contextmanager
+def _global_seed(seed: int):
+    "Set the global generators, and put them back."
+    kept = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    try:
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)
+        yield
+    finally:
+        torch.set_rng_state(kept[0])
+        random.setstate(kept[1])
+        np.random.set_state(kept[2])
+
+
+def _tensors(x) -> list:
+    "The tensors in a result, in their order."
+    if isinstance(x, Tensor):
+        return [x.detach()]
+    if isinstance(x, dict):
+        x = list(x.values())
+    if hasattr(x, "__dataclass_fields__"):
+        x = [getattr(x, k) for k in x.__dataclass_fields__]
+    return (
+        [t for v in x for t in _tensors(v)]
+        if isinstance(x, (list, tuple))
+        else []
+    )
+
+
+def _all_equal(a: list, b: list) -> bool:
+    return len(a) == len(b) and all(map(torch.equal, a, b))
+
+
+@patch
+def drawing(
+    self: Checker,
+    f: Callable,  # of a generator, to tensors that were drawn, or what holds them
+    calls: int = 1,  # with one generator; several are joined along the batch
+    seed: int = 0,
+):
+    """Only the handed generator decides: no global state matters or changes, the
+    generator moves on, and the next call draws anew. Returns what was drawn."""
+    self.margin = None
+    again, states = [], []
+    for other in (1, 2):
+        generator = torch.Generator().manual_seed(seed)
+        with _global_seed(other):
+            before = _global_state()
+            first = f(generator)
+            states.append(_global_state() == before)
+        moved = not torch.equal(
+            generator.get_state(),
+            torch.Generator().manual_seed(seed).get_state(),
+        )
+        again.append(_tensors(first))
+    self.holds(again[0], "expected tensors that were drawn, got none.")
+    self.holds(
+        _all_equal(*again),
+        "The same generator gave other draws: every random number must come from the generator that is handed in.",
+    )
+    self.holds(
+        all(states),
+        "A global random state was changed: draw from the generator that is handed in, and seed nothing.",
+    )
+    self.holds(
+        moved,
+        "The generator that was handed in has not moved: a seed of your own gives the same draws every time.",
+    )
+    more = [first]
+    with _global_seed(2):
+        for _ in range(max(calls, 2) - 1):
+            more.append(f(generator))
+            self.holds(
+                not _all_equal(again[0], _tensors(more[-1])),
+                "A second call with the same generator repeats the draws of the first.",
+            )
+    return torch.cat(more) if calls > 1 else first
+
+
+@patch
+def independent(
+    self: Checker,
+    x: Tensor,  # (batch, *shape) int64
+    law: Tensor | None = None,  # (N,), (batch, *shape, N), or None: unknown
+    what: str = "the draws",
+    rate: float = 1e-6,
+):
+    """Items are independent of one another, and so are tokens: neighbours, and
+    members of the two halves, follow in pairs the product of their laws.
+
+    Total variation in Weissman's bound, the rate shared by the pairings; one law
+    for all that is not known is estimated, and its own error is added."""
+    B, N = len(x), int(x.max()) + 1 if law is None else law.shape[-1]
+    x = x.reshape(B, -1)
+    n_all = x.numel()
+    if law is None:
+        p, slack = x.flatten().bincount(minlength=N).double() / n_all, 2
+    else:
+        p, slack = law.double(), 0
+    p = p.expand(*x.shape, N) if p.ndim == 1 else p.reshape(*x.shape, N)
+    ways = []
+    for unit, axis in (("tokens of one item", 1), ("items of the batch", 0)):
+        half = x.shape[axis] // 2
+        if half:
+            every, first = (
+                torch.arange(2 * half).reshape(half, 2).T,
+                torch.arange(half),
+            )
+            ways += [(unit, axis, *every), (unit, axis, first, first + half)]
+    found = []
+    for unit, axis, i, j in ways:
+        a, b = (x.index_select(axis, k).flatten() for k in (i, j))
+        p_a, p_b = (p.index_select(axis, k).reshape(-1, N) for k in (i, j))
+        seen = (a * N + b).bincount(minlength=N * N) / len(a)
+        tv = (seen - (p_a.T @ p_b / len(a)).flatten()).abs().sum().item() / 2
+        share = rate / len(ways)
+        limits = [
+            _limit(len(a), N * N, r / 2) + slack * _limit(n_all, N, r / 2)
+            for r in (share, 1e-3)
+        ]
+        found.append((tv - limits[0], tv, limits, unit))
+    over, tv, limits, unit = max(found)
+    self.margin = over - 2 * limits[1]
+    if over > 0:
+        self.fail(
+            "value",
+            f"{what}: {unit} do not have draws of their own. Pairs of them lie {tv:.4f} from what independent draws give, luck explains {limits[0]:.4f}.",
+        )
+
+# %% ../nbs/91_exercises.ipynb #c6ec0014
+def _words(x) -> str:
+    "A choice without capitals and commas: 'Up then down' is 'up, then down'."
+    return " ".join(re.findall(r"[^\W_]+", str(x).lower()))
+
+
+@patch
+def predictions(
+    self: Checker,
+    said: dict,  # name: what the learner says
+    right: dict,  # name: one of the choices, or (lowest, highest) for a number
+    choices: list
+    | dict = (),  # the words to choose from; a dict: for each name
+    hint: str = "",  # what to think about, whichever is wrong
+):
+    """Several predictions at once. The first two tries hear how many are right, never
+    which; later ones hear only that not all are.
+
+    Raises ValueError, to the author, where one could go through the answers."""
+    kinds = (
+        choices if isinstance(choices, dict) else {k: choices for k in right}
+    )
+    ways = math.prod(
+        50 if isinstance(v, tuple) else len(kinds[k]) for k, v in right.items()
+    )
+    if ways < 20:
+        raise ValueError(
+            f"right: {ways} possible answers can be tried one after the other, ask for more, a number or a reason"
+        )
+    if not isinstance(said, dict) or set(right) - set(said):
+        self.fail(
+            "property",
+            f"Keep the dictionary, and put an answer behind each name: {', '.join(right)}.",
+        )
+    good, given = 0, []
+    for name, v in right.items():
+        if isinstance(v, tuple):
+            try:
+                x = float(said[name])
+            except (TypeError, ValueError):
+                self.fail("property", f"{name}: give a number.")
+            good += v[0] <= x <= v[1]
+        else:
+            x = _words(said[name])
+            if x not in map(_words, kinds[name]):
+                self.fail(
+                    "property",
+                    f"{name}: say {' or '.join(map(repr, kinds[name]))}.",
+                )
+            good += x == _words(v)
+        given.append(x)
+    if good == len(right):
+        return
+    if given not in self.tries:
+        self.tries.append(given)
+    told = (
+        f"{good} of your {len(right)} predictions are right"
+        if len(self.tries) <= 2
+        else f"not all of your {len(right)} predictions are right"
+    )
+    self.fail("value", f"{told}. {hint}".strip())
 
 # %% ../nbs/91_exercises.ipynb #3866b479
 def references() -> dict[str, dict]:
@@ -423,6 +1018,9 @@ def status() -> Status:
 # %% ../nbs/91_exercises.ipynb #424218a6
 def _hash(source: str) -> str: return hashlib.sha256(source.strip().encode()).hexdigest()[:16]
 
+# a cell without its code: for JupyterLab and Notebook, for Colab
+_FOLDED = {"jupyter": {"source_hidden": True}, "cellView": "form"}
+
 def make_learner(solved,              # a solved notebook, as nbformat reads it; it is not changed
                  chapter: str,        # its name, as in '03_forward'
                  colab: str = ""      # address of the course's archive: begin with a cell that installs it where it is missing
@@ -453,7 +1051,8 @@ def make_learner(solved,              # a solved notebook, as nbformat reads it;
             add(cell, f"{e.number} task", e.headed(text))
         elif kind == "exercise": add(cell, f"{e.number} exercise", f"# Exercise {e.number}: {', '.join(e.names)}\n{e.given}")
         elif kind == "check":
-            add(cell, f"{e.number} check", f"# Check {e.number}: run this cell\n{bare}")
+            add(cell, f"{e.number} check", f"#@title Check {e.number}: run this cell\n{bare}")
+            cell.metadata.update(_FOLDED)
             add(new_code_cell(id=f"{cell.id}-go-on"), f"{e.number} go on", f'# use_reference("{e.number}", globals())   # to go on without solving {e.number}: take away the first # and run this cell')
             add(new_markdown_cell(id=f"{cell.id}-solution"), f"{e.number} solution", f"<details><summary>Solution of {e.number}</summary>\n\n```python\n{e.source}\n```\n\n</details>")
         else: add(cell, key, bare if cell.cell_type == "code" else cell.source)

@@ -12,6 +12,7 @@ from house import LIB, find_chapter, notebooks
 
 LEAST_WRONG = 3         # wrong answers in a bank
 SECONDS = 5             # for one check
+MOST_STATEMENTS = 22    # in a check
 
 
 def names_of(cell):
@@ -68,8 +69,13 @@ def check_notebook(path):
     said = [f"{path.stem}: {s}" for s in ex.leaks(ex.make_learner(nb, path.stem), found)]
     for e in found:
         if not re.search(r"^#\|\s*hide\s*$", nb.cells[e.at["wrong"]].source, re.M): said.append(f"{path.stem}: the bank of {e.number} shows on the page, it needs a line #| hide")
-        lines = ex._bare(nb.cells[e.at["check"]].source).count("\n") + 1
-        if lines > 16: said.append(f"{path.stem}: the check of {e.number} has {lines} lines, about 15 are readable")
+        tree = ast.parse(ex._bare(nb.cells[e.at["check"]].source))
+        statements = sum(isinstance(n, ast.stmt) for n in ast.walk(tree)) - 1
+        if statements > MOST_STATEMENTS:
+            said.append(
+                f"{path.stem}: the check of {e.number} has {statements} "
+                f"statements, about 12 are readable"
+            )
     transform = TransformerManager().transform_cell
     cells = {i: transform(ex._bare(c.source)) for i, c in enumerate(nb.cells) if c.cell_type == "code" and ex._bare(c.source)}
     at = {i: (kind, e) for e in found for kind, i in e.at.items() if kind != "task"}

@@ -78,7 +78,7 @@ def learn(page, address):
     page.on("console", lambda m: m.type == "error" and said.append(m.text))
     page.on("request", lambda r: re.match(r"https?:|wss?:", r.url) and f"//{address.split('/')[2]}/" not in r.url and said.append(f"it loads from another host: {r.url}"))
     page.goto(address.replace("index.ipynb", f"{CHAPTER}.ipynb"))
-    exercise, check = cell(page, f"# Exercise {NUMBER}"), cell(page, f"# Check {NUMBER}")
+    exercise, check = cell(page, f"# Exercise {NUMBER}"), cell(page, f"#@title Check {NUMBER}")
     expect(exercise).to_be_attached(timeout=60_000)
 
     run_all(page, check.locator(".jp-OutputArea-output").first)                     # as it is given: the run stops at the check, with one sentence
