@@ -55,7 +55,7 @@ class Recall(Denoise):
         return self._p
 
 # %% ../nbs/17_samplers.ipynb #df344f69
-METHODS = ("ancestral", "euler", "tau", "tweedie")
+METHODS = ("ancestral", "euler", "first-jump", "tweedie")
 
 def _check_method(method):
     if method not in METHODS: raise ValueError(f"method: expected one of {METHODS} or a function, got {method!r}")
@@ -65,7 +65,7 @@ def step_rows(kernel: Redraw,
               x_t: Tensor,       # (batch, *shape) states at time t
               s: float | None,   # the time to go to; None for the clean data behind a noisy time 0
               t: float,          # the time of x_t
-              method: str = "ancestral", # one of "ancestral", "euler", "tau", "tweedie"
+              method: str = "ancestral", # one of "ancestral", "euler", "first-jump", "tweedie"
               reads: str | None = None # what the network answers: "full" or "leave-one-out", see `reading`
               ) -> Tensor:       # (batch, *shape, N), or K states where s is None; float64
     """Rows of one reverse step in which all tokens move at once. Where alpha(t) = 0 uniform noise says nothing and every method is
