@@ -101,16 +101,16 @@ def loss(self: ScoreEntropy, model: nn.Module, x_0: Tensor, x_t: Tensor, t: Tens
 # %% ../nbs/14_sedd.ipynb #a14455da
 @patch
 def rows(self: ScoreEntropy, model: nn.Module,
-         step: str = "tweedie"           # or "euler", "first jump"
+         step: str = "tweedie"           # or "euler", "first-jump"
          ) -> Callable:                  # (x_t, s, t) -> (batch, L, N) float64
     "Laws of one reverse step, for `descend` and `descend_law`. Raises ValueError for other steps."
-    if step not in ("tweedie", "euler", "first jump"): raise ValueError(f"step: expected 'tweedie', 'euler' or 'first jump', got {step!r}")
+    if step not in ("tweedie", "euler", "first-jump"): raise ValueError(f"step: expected 'tweedie', 'euler' or 'first-jump', got {step!r}")
     k, end = self.kernel, self.kernel.alpha.inverse(torch.tensor(1e-9)).item()   # a score says nothing where alpha = 0: stop short of it
     def law(x, s, t):
         times, where = torch.full((len(x),), float(t), dtype=torch.float64), f" at t = {t:.4g}"
         if self.head == "loo" and step == "tweedie": return reverse_rows(k, wide(self.ask(model, x, times, where)).softmax(-1), x, s, t, self.reads)
         t = min(t, end); score = wide(self.log_scores(model, x, times.clamp_max(end), where)).exp()
-        if step != "first jump" or s is None or self.masks and k.alpha(s) >= 1: return (euler_rows if step == "euler" else tweedie_rows)(k, score, x, s, t)
+        if step != "first-jump" or s is None or self.masks and k.alpha(s) >= 1: return (euler_rows if step == "euler" else tweedie_rows)(k, score, x, s, t)
         go = reverse_rates(k, score, x, t).scatter(-1, x[..., None], 0.); out = go.sum(-1, keepdim=True)
         stay = torch.exp(-(t - s) * out)
         return (go * (1 - stay) / torch.where(out > 0, out, 1.)).scatter(-1, x[..., None], stay)
@@ -153,7 +153,7 @@ def sample(self: ScoreEntropy, model: nn.Module,
            keep_path: bool = False,      # keep every state on the way
            progress: bool = False,       # show a bar
            corrections: int | Callable = 0, # moves forth and back after each step, or a function of the time reached
-           step: str = "tweedie",        # or "euler", "first jump"
+           step: str = "tweedie",        # or "euler", "first-jump"
            more: float = 2.              # times the noise 1 - alpha to which a move goes; where that is above 1, none is made
            ) -> Sample:
     "Texts, from noise. All draws in float64. Raises TypeError, ValueError; for NaN it names the time and the tensor."

@@ -36,7 +36,7 @@ def test_three_steps_have_three_names():
     logits = torch.randn(4, 1, 4, generator=torch.Generator().manual_seed(0))
     logits = logits.double()
     system = ScoreEntropy(kernel)
-    first = system.rows(lambda x_t, t, y: logits, "first jump")
+    first = system.rows(lambda x_t, t, y: logits, "first-jump")
     score = score_from_loo(kernel, logits.softmax(-1), x, 0.5)
     out = -reverse_rates(kernel, score, x, 0.5).gather(-1, x[..., None])
     for h in (1e-3, 0.1):
@@ -45,7 +45,7 @@ def test_three_steps_have_three_names():
         linear = euler_rows(kernel, score, x, 0.5 - h, 0.5)
         linear = linear.gather(-1, x[..., None])
         assert torch.allclose(linear, 1 - h * out, atol=1e-12)
-    with pytest.raises(ValueError, match="'first jump', got 'tau'"):
+    with pytest.raises(ValueError, match="'first-jump', got 'tau'"):
         system.rows(lambda x_t, t, y: logits, "tau")
 
 
