@@ -155,7 +155,7 @@ class TimeDensity:
                  losses: Tensor,          # (n,) nats per unit time, finite
                  bins: int = 32,          # equal pieces of (0, 1)
                  floor: float = .1):      # share of the density that stays uniform, in (0, 1]; weights are at most 1/floor
-        t, f = check_times(times, "times").cpu(), check_finite(losses, "losses").detach().double().cpu(); check_count(bins, "bins")
+        t, f = check_times(times, "times").cpu(), check_finite(losses, "losses").detach().cpu().double(); check_count(bins, "bins")
         if t.ndim != 1 or len(t) == 0 or t.shape != f.shape: raise ValueError(f"losses: expected one for each of {tuple(t.shape)} times, got shape {tuple(f.shape)}")
         if isinstance(floor, bool) or not isinstance(floor, (int, float)) or not 0 < floor <= 1: raise ValueError(f"floor: expected a share in (0, 1], got {floor!r}")
         j = (t * bins).long().clamp_max(bins - 1); n = torch.bincount(j, minlength=bins)
@@ -216,7 +216,7 @@ def _in_parts(f, *v):
 def _look(kernel, out, z, t, reads):
     "-log p(x_0 | z_0) for every clean symbol, (batch, *shape, K) float64; scores are turned into a posterior, with a floor of 1e-9."
     if reads != "score": return _clean_nats(kernel, out, z, t, reads)
-    s = _check_score(out, z, kernel.N).double().scatter(-1, z[..., None], 0.).exp(); a = per_item(kernel.alpha(t), z)[..., None]
+    s = wide(_check_score(out, z, kernel.N)).scatter(-1, z[..., None], 0.).exp(); a = per_item(kernel.alpha(t), z)[..., None]
     w = ((s - (1 - a) * kernel.pi.to(s) * s.sum(-1, keepdim=True)) / a)[..., :kernel.K]
     w = torch.maximum(w, 1e-9 * s[..., :kernel.K]) * kernel.evidence(z, t)
     p = w / w.sum(-1, keepdim=True)
@@ -299,7 +299,7 @@ def continuous_bits(model: Callable,       # model(x_t, t, y) -> what `rate` rea
         t = stratified_times(n, generator)
         for at in torch.arange(n).split(batch_size):
             b = continuous_bound(model, kernel, x_0[at], rate, generator=generator, times=t[at])
-            parts[:, r, at] = torch.stack([b.diffusion, b.prior, b.reconstruction]).double().cpu()
+            parts[:, r, at] = torch.stack([b.diffusion, b.prior, b.reconstruction]).cpu().double()
     parts = nats_to_bits(parts, x_0[0].numel()); total = parts.sum(0)
     return Bits(total.mean().item(), *parts.mean((1, 2)).tolist(), (total.mean(1).std() / passes ** .5).item(),
-                (total.mean(0).std() / n ** .5).item(), None, passes, n)
+                (total.mean(0).std() / n ** .5).item(), None, passes, n, total.mean(0))

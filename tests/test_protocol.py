@@ -1,0 +1,67 @@
+"""The table of chapter 18: its file fits the networks of today, its limits can be
+broken, and a step that jumps at most once is not called tau-leaping."""
+
+import itertools
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import bench_protocol as protocol  # noqa: E402
+
+from discrete_diffusion.models import count_parameters  # noqa: E402
+from discrete_diffusion.samplers import METHODS, leap  # noqa: E402
+from discrete_diffusion.forward import Uniform, cosine_schedule  # noqa: E402
+
+RESULTS = ROOT / "discrete_diffusion" / "results" / "protocol_p.json"
+
+
+def runs():
+    return json.loads(RESULTS.read_text())["runs"]
+
+
+def test_recorded_sizes_are_those_of_todays_networks():
+    tokens = torch.arange(65).repeat(3)
+    for run in runs():
+        if run["name"] == "flow":  # the network of score_uniform
+            continue
+        _, _, net = protocol.build(run["name"], 65, tokens, 0)
+        assert count_parameters(net) == run["parameters"], run["name"]
+
+
+def test_limits_hold_and_can_be_broken():
+    assert protocol.beyond(runs()) == []
+    for name, limit in protocol.LIMITS.items():
+        run = next(r for r in runs() if r["name"] == name and r["steps"] == 2000)
+        said = protocol.beyond([{**run, "bits": limit + 0.01}])
+        assert len(said) == 1 and "bits" in said[0]
+        assert protocol.beyond([{**run, "bits": float("nan")}])
+        assert protocol.beyond([{**run, "parameters": 2_000_000}])
+
+
+def test_every_diffusion_bound_says_at_most():
+    source = json.loads((ROOT / "nbs" / "18_one_family.ipynb").read_text())
+    cells = {c["id"]: "".join(c["source"]) for c in source["cells"]}
+    names = {"itertools": itertools, "show": lambda *a: None}
+    labels = ["next letter, this network", "masked diffusion, no time"]
+    names["ordered"] = [{"label": n, "bits": 2.0 + i} for i, n in enumerate(labels)]
+    exec(cells["965f7141"], names)
+    lines = [line for part in names["said"].values() for line in part]
+    assert len(lines) == 9
+    assert sum("at most" not in line for line in lines) == 2
+
+
+def test_the_first_jump_has_its_own_name():
+    assert "first-jump" in METHODS and "tau" not in METHODS
+    kernel = Uniform(2, cosine_schedule())
+
+    def model(x, t, y=None):
+        return torch.zeros(*x.shape, 2)
+
+    with pytest.raises(ValueError, match="method"):
+        leap(model, kernel, (1, 2), 3, method="tau", reads="full")
