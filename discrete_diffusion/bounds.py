@@ -110,14 +110,15 @@ def uniform_rate(kernel: Uniform,
     "score_rate of score_from_loo in closed form, O(K), for times in [0, 1] (UDLM; Schiff et al. 2024). Raises TypeError, ValueError."
     a, fall = _start(kernel, Uniform, x_0, x_t, t); _refuse((a >= 1) & (x_0 != x_t)); K = kernel.K
     p = _float(check_logits(logits, x_t, K)).softmax(-1); same = x_0 == x_t
-    c = (a * K / (1 - a).clamp_min(1e-15)).clamp_min(1e-12)                   # alpha / ((1 - alpha)/K)
-    front, c = (fall * (K + c) / (K * c)).to(p.dtype), c.to(p.dtype)          # beta / K
-    l = torch.log1p(c[..., None] * p); top = torch.log1p(c)                   # log of z_y / ((1 - alpha)/K)
+    odds = (a * K / (1 - a).clamp_min(1e-15)).clamp_min(1e-12)                # alpha / ((1 - alpha)/K)
+    front, odds = (fall * (K + odds) / (K * odds)).to(p.dtype), odds.to(p.dtype)   # beta / K
+    l = torch.log1p(odds[..., None] * p); top = torch.log1p(odds)             # log of z_y / ((1 - alpha)/K)
     at = lambda v, x: v.gather(-1, x[..., None])[..., 0]
     p_x, l_x = at(p, x_t), at(l, x_t)
-    jumps = (K + c) * (c * (same.to(p.dtype) - p_x) / (1 + c * p_x))
-    logs = l.sum(-1) - K * l_x + torch.where(same, (K - 1) * top, c * (at(l, x_0) - l_x) - (1 + c) * top)
-    return front * (jumps - logs) / torch.where(same, 1 + c, 1.)
+    jumps = (K + odds) * (odds * (same.to(p.dtype) - p_x) / (1 + odds * p_x))
+    moved = odds * (at(l, x_0) - l_x) - (1 + odds) * top
+    logs = l.sum(-1) - K * l_x + torch.where(same, (K - 1) * top, moved)
+    return front * (jumps - logs) / torch.where(same, 1 + odds, 1.)
 
 # %% ../nbs/12_bounds.ipynb #a8d68b3d
 @reads_as("full")
@@ -154,7 +155,7 @@ class TimeDensity:
                  losses: Tensor,          # (n,) nats per unit time, finite
                  bins: int = 32,          # equal pieces of (0, 1)
                  floor: float = .1):      # share of the density that stays uniform, in (0, 1]; weights are at most 1/floor
-        t, f = check_times(times, "times").cpu(), check_finite(losses, "losses").detach().double().cpu(); check_count(bins, "bins")
+        t, f = check_times(times, "times").cpu(), check_finite(losses, "losses").detach().cpu().double(); check_count(bins, "bins")
         if t.ndim != 1 or len(t) == 0 or t.shape != f.shape: raise ValueError(f"losses: expected one for each of {tuple(t.shape)} times, got shape {tuple(f.shape)}")
         if isinstance(floor, bool) or not isinstance(floor, (int, float)) or not 0 < floor <= 1: raise ValueError(f"floor: expected a share in (0, 1], got {floor!r}")
         j = (t * bins).long().clamp_max(bins - 1); n = torch.bincount(j, minlength=bins)
@@ -204,10 +205,18 @@ def _reads_of(rate, reads, kernel, model):
     return reads
 
 
+def _in_parts(f, *v):
+    "f, itemwise, on a few items at a time: large vocabularies fill the memory. All at once where a gradient is wanted."
+    n = max(1, 2**20 // max(1, v[0][0].numel())) if isinstance(v[0], Tensor) and len(v[0]) else 1
+    if not isinstance(v[0], Tensor) or v[0].requires_grad and torch.is_grad_enabled() or n >= len(v[0]):
+        return f(*v)
+    return torch.cat([f(*some) for some in zip(*(u.split(n) for u in v))])
+
+
 def _look(kernel, out, z, t, reads):
     "-log p(x_0 | z_0) for every clean symbol, (batch, *shape, K) float64; scores are turned into a posterior, with a floor of 1e-9."
     if reads != "score": return _clean_nats(kernel, out, z, t, reads)
-    s = _check_score(out, z, kernel.N).double().scatter(-1, z[..., None], 0.).exp(); a = per_item(kernel.alpha(t), z)[..., None]
+    s = wide(_check_score(out, z, kernel.N)).scatter(-1, z[..., None], 0.).exp(); a = per_item(kernel.alpha(t), z)[..., None]
     w = ((s - (1 - a) * kernel.pi.to(s) * s.sum(-1, keepdim=True)) / a)[..., :kernel.K]
     w = torch.maximum(w, 1e-9 * s[..., :kernel.K]) * kernel.evidence(z, t)
     p = w / w.sum(-1, keepdim=True)
@@ -233,12 +242,13 @@ def continuous_bound(model: Callable, # model(x_t, t, y) -> what `rate` reads: l
     else: t = stratified_times(B, generator)
     wide = lambda v: v.to(x_0.device) if has_float64(x_0.device) else v.float().to(x_0.device)
     t = wide(t); x_t = kernel.sample(x_0, t, generator)
-    nats = rate(kernel, call_network(model, x_t, t, y), x_0, x_t, t)
+    nats = _in_parts(lambda *v: rate(kernel, *v), call_network(model, x_t, t, y), x_0, x_t, t)
     nats = (nats.double() if has_float64(nats.device) else nats).flatten(1).sum(1)
     rec = torch.zeros_like(prior)
     if kernel.noisy_start:
         z = kernel.sample(x_0, 0., generator); zero = torch.zeros_like(t)
-        rec = _look(kernel, call_network(model, z, zero, y), z, zero, reads).gather(-1, x_0[..., None]).flatten(1).sum(1)
+        look = lambda out, z, zero, x_0: _look(kernel, out, z, zero, reads).gather(-1, x_0[..., None])[..., 0]
+        rec = _in_parts(look, call_network(model, z, zero, y), z, zero, x_0).flatten(1).sum(1)
     return Bound(nats * (wide(w) if isinstance(w, Tensor) else w), prior, rec)
 
 def exact_continuous_bound(model: Callable, # model(x_t, t, None) -> what `rate` reads, for (S, L) states at one time
@@ -289,7 +299,7 @@ def continuous_bits(model: Callable,       # model(x_t, t, y) -> what `rate` rea
         t = stratified_times(n, generator)
         for at in torch.arange(n).split(batch_size):
             b = continuous_bound(model, kernel, x_0[at], rate, generator=generator, times=t[at])
-            parts[:, r, at] = torch.stack([b.diffusion, b.prior, b.reconstruction]).double().cpu()
+            parts[:, r, at] = torch.stack([b.diffusion, b.prior, b.reconstruction]).cpu().double()
     parts = nats_to_bits(parts, x_0[0].numel()); total = parts.sum(0)
     return Bits(total.mean().item(), *parts.mean((1, 2)).tolist(), (total.mean(1).std() / passes ** .5).item(),
-                (total.mean(0).std() / n ** .5).item(), None, passes, n)
+                (total.mean(0).std() / n ** .5).item(), None, passes, n, total.mean(0))

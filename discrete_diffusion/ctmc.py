@@ -93,7 +93,6 @@ def gillespie(kernel: Redraw,
     return Jumps(start, stack(times, level), stack(states, x_0))
 
 # %% ../nbs/11_ctmc.ipynb #d6a7fb0e
-def _wide(x): return x.double() if has_float64(x.device) else x.float()
 def _can(z): return z > (1e-290 if z.dtype == torch.float64 else 1e-30)
 def _put(rows, x, value): return rows.scatter(-1, x[..., None], value)
 
@@ -102,7 +101,7 @@ def _check_p(kernel, p, name, x_t, t):
     if not isinstance(kernel, Kernel): raise TypeError(f"kernel: expected a Kernel, got {type(kernel).__name__}")
     kernel.check(x_t, kernel.N, "x_t", t); check_probs(p, name)
     if p.shape != (*x_t.shape, kernel.K): raise ValueError(f"{name}: expected shape {(*x_t.shape, kernel.K)}, got {tuple(p.shape)}")
-    p = _wide(p)
+    p = wide(p)
     return p / p.sum(-1, keepdim=True)
 
 def _ratio(kernel, w, x_t, t, name):
@@ -141,7 +140,7 @@ def _check_score(kernel, score, x_t, t):
     if score.numel() and score.min() < 0: raise ValueError(f"score: expected ratios of probabilities, at least 0, got {score.min().item():.3g}")
     a = kernel.alpha(t)
     if bool((a <= 0).any()): raise ValueError("t: expected alpha(t) > 0, got alpha(t) = 0, where a score says nothing of the data; use the leave-one-out posterior itself (rates_from_loo, reverse_eq4)")
-    return _wide(score), per_item(a, x_t)[..., None]
+    return wide(score), per_item(a, x_t)[..., None]
 
 def loo_from_score(kernel: Redraw,
                    score: Tensor, # (batch, *shape, N)
@@ -199,7 +198,7 @@ def leap_rows(rates: Tensor, # (batch, *shape, N), at least 0 off x_t
     "One Euler step of any rates: delta(x_t) + (t - s) rates; a negative chance to stay is cut to 0, the row normalised. Raises TypeError, ValueError."
     check_finite(rates, "rates"); check_states(x_t, rates.shape[-1], "x_t")
     if rates.shape[:-1] != x_t.shape: raise ValueError(f"rates: expected shape {tuple(x_t.shape)} and one axis more, got {tuple(rates.shape)}")
-    go = _put(_wide(rates) * per_item(_step_size(s, t, len(x_t)), x_t)[..., None], x_t, 0.)
+    go = _put(wide(rates) * per_item(_step_size(s, t, len(x_t)), x_t)[..., None], x_t, 0.)
     if go.numel() and go.min() < 0: raise ValueError(f"rates: expected at least 0 off x_t, got {go.min().item():.3g} after multiplying by t - s")
     return _normalised(_put(go, x_t, (1 - go.sum(-1, keepdim=True)).clamp_min(0)), "rates")
 

@@ -87,12 +87,21 @@ class D3PM:
                y: Tensor,                    # (items,) the classes asked for
                shape: tuple = (28, 28),      # of an image
                times: int | Tensor = 50,     # steps, or a grid of times
-               **options                     # of `ancestral`: guidance, generator, keep_path, progress
+               *,
+               temperature: float = 1.,      # see `temper`
+               generator: torch.Generator | None = None, # where the draws come from
+               device: str | torch.device | None = None, # where the states live; None: where the network is
+               keep_path: bool = False,      # keep every state on the way
+               progress: bool = False,       # show a bar
+               corrections: int = 0,         # none are to be had: a chain of matrices has no move that stays at its time
+               **options                     # of `ancestral`: guidance, p, start
                ) -> Sample:
-        "Images of the classes `y`."
+        "Images of the classes `y`. Raises TypeError, ValueError."
+        if correction_count(corrections)(.5): raise ValueError(f"corrections: expected 0, D3PM takes none (`leap` of chapter 17 has correctors for its kernels), got {corrections!r}")
         check_states(y, self.classes + 1, "y")
         if not isinstance(shape, tuple): raise TypeError(f"shape: expected a tuple, got {type(shape).__name__}")
-        return ancestral(model, self.kernel, (len(y), *shape), times, y, reads=self.reads, **options)
+        return ancestral(model, self.kernel, (len(y), *shape), times, y, reads=check_reads(self.kernel, self.reads, model), temperature=temperature, generator=generator,
+                         device=device_of(model, device), keep_path=keep_path, progress=progress, **options)
 
 # %% ../nbs/10_d3pm.ipynb #a989d490
 @dataclass
@@ -109,14 +118,14 @@ class MaskedD3PM(D3PM):
         self.check(x_0, y); D = x_0[0].numel()
         k = stratified_steps(len(x_0), D, generator)                                         # masked pixels, 1..D
         order = uniforms((len(x_0), D), generator).argsort(1).argsort(1)                     # each pixel's place in a random order
-        x_t = torch.where((order < k[:, None]).view_as(x_0), self.kernel.mask, x_0)
+        x_t = torch.where((order < k[:, None]).reshape(x_0.shape).to(x_0.device), self.kernel.mask, x_0)
         return x_0, x_t, k, drop_labels(y, self.drop, self.classes, generator)
 
     def loss(self, model: nn.Module, x_0: Tensor, x_t: Tensor, k: Tensor, y: Tensor) -> dict[str, Tensor]:
         "Nats per pixel: the masked pixels' cross-entropies over their number. Draws nothing."
-        D = x_0[0].numel(); t = k.double() / D
+        D = x_0[0].numel(); t = wide(k) / D
         ce = cross_entropy(call_network(model, x_t, t, y), x_0) * (x_t == self.kernel.mask)
-        return {"loss": ce.flatten(1).sum(1) / k, "t": t}                                    # D/k * mean over pixels
+        return {"loss": ce.flatten(1).sum(1) / k.to(ce.device), "t": t}                                    # D/k * mean over pixels
 
 # %% ../nbs/10_d3pm.ipynb #9fcebf63
 def orthogonalise(M: Tensor,    # (..., rows, columns)
@@ -137,8 +146,8 @@ class Muon(Optimizer):
     def __init__(self, params,          # matrices and kernels, or groups of them
                  lr: float = .02,       # length of a step
                  momentum: float = .95): # of the gradients' running mean, Nesterov's form
-        if not 0 < lr < math.inf: raise ValueError(f"lr: expected a finite number above 0, got {lr}")
-        if not 0 <= momentum < 1: raise ValueError(f"momentum: expected a share in [0, 1), got {momentum}")
+        lr = check_number(lr, "lr", above=0)
+        momentum = check_number(momentum, "momentum", least=0, below=1, word="share")
         super().__init__(params, dict(lr=lr, momentum=momentum))
         for group in self.param_groups:
             for p in group["params"]:
@@ -172,20 +181,25 @@ def digit_optimizers(net: nn.Module,          # a DigitNet
             torch.optim.AdamW([p for n, p in net.named_parameters() if n in rest], lr=adam_lr, betas=(.9, .99), weight_decay=0., fused=True)]
 
 def train_digits(system: D3PM,         # kernel, steps, loss
-                 x: Tensor, y: Tensor, # training images (items, H, W) and labels
+                 x: Tensor, y: Tensor, # training images (items, H, W) and labels, `classes` for "not told"
                  steps: int,           # updates
                  batch_size: int = 32, # images an update
                  seed: int = 0,        # of the network's start, the order of the data and all noise
                  optimizers: Callable = digit_optimizers, # network -> optimisers
                  **options             # of `fit`: progress, folder, validate
                  ) -> tuple[nn.Module, TrainResult]: # the trained network in evaluation mode, and its history
-    "Train a DigitNet for `system` from scratch."
+    "Train a DigitNet for `system` from scratch; its `reads` is the system's. Raises TypeError, ValueError, and what `fit` raises."
     if not isinstance(system, D3PM): raise TypeError(f"system: expected a D3PM, got {type(system).__name__}")
     K, time = system.kernel.K, not absorbs(system.kernel)          # masks say themselves how late it is
-    frequencies = class_frequencies(x, y, K, system.classes)
+    check_states(y, system.classes + 1, "y")
+    everyone = class_frequencies(x, torch.zeros_like(y), K, classes=1)[-1]       # labelled or not
+    told = y < system.classes
+    frequencies = class_frequencies(x[told], y[told], K, system.classes)
+    frequencies[-1] = everyone                                                   # where the null class starts
     with torch.random.fork_rng():
         torch.manual_seed(check_count(seed, "seed", 0))
         net = DigitNet(K, system.kernel.N, x.shape[1:], system.classes, frequencies, time=time)
     config = TrainConfig(steps=steps, batch_size=batch_size, lr=.02, clip=math.inf, ema=0., weight_decay=0., seed=seed)
     result = fit(net, system.loss, (x, y), config, noise=system.noise, optimizers=optimizers(net), **options)
+    net.reads = system.reads
     return net.eval().to(x.device), result

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['quantise', 'dequantise', 'import_torchvision', 'Digits', 'cache_folder', 'fetch', 'load_digits', 'frequency_bits',
-           'CharTokenizer', 'Corpus', 'load_text', 'ByteTokenizer', 'windows', 'save_tokens', 'open_tokens',
-           'window_batch']
+           'CharTokenizer', 'read_text', 'Corpus', 'load_text', 'ByteTokenizer', 'windows', 'save_tokens',
+           'open_tokens', 'window_batch']
 
 # %% ../nbs/02_data.ipynb #ad69433b
 import functools, gzip, hashlib, http.client, importlib.util, os, re, socket, uuid
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .core import check_count, check_states
+from .core import check_count, check_number, check_states
 
 # %% ../nbs/02_data.ipynb #e6606898
 def _check_levels(levels) -> int:
@@ -198,7 +198,7 @@ def frequency_bits(data: Digits, # digits in two parts
                    c: float = .5, # added to each count
                   ) -> Tensor: # (H,) float64, bits per pixel of each held-out image
     "The cost of held-out images when each pixel is coded by the training frequencies at its place in its class."
-    if not c > 0: raise ValueError(f"c: expected a positive number, got {c}")
+    c = check_number(c, "c", above=0)
     bits = torch.zeros(len(data.held_x), dtype=torch.float64)
     for y in data.held_y.unique():
         train, ours = data.train_x[data.train_y == y], data.held_y == y
@@ -270,6 +270,36 @@ def _script(markdown: str, # one play
             elif line and not re.search(r"[\d#*_()\[\]]", line): lines.append(line)
     return "\n".join(lines).strip() + "\n"
 
+# %% ../nbs/02_data.ipynb #40f7803f
+def _looks_like(raw: bytes) -> str:
+    "The encoding that bytes which are not UTF-8 are probably in."
+    zeros = raw[:1000].count(0)
+    return "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") or zeros > len(raw[:1000]) / 10 else "latin-1"
+
+
+def read_text(path: str | Path, # a file of text
+              encoding: str = "utf-8", # how its characters are written: "utf-8", "latin-1", "utf-16", ...
+             ) -> str: # with "\n" at the ends of lines
+    "The text in a file. ValueError, with the name of the file and what to do, if it cannot be read or is in another encoding."
+    path = Path(path)
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"path: expected a file of text, got {str(path)!r} ({error.strerror})") from None
+    try:
+        text = raw.decode("utf-8-sig" if encoding == "utf-8" else encoding)
+    except LookupError:
+        raise ValueError(f"encoding: expected one that Python knows, got {encoding!r}") from None
+    except UnicodeError as error:
+        where = f" (at byte {error.start:,})" if isinstance(error, UnicodeDecodeError) else ""
+        likely = _looks_like(raw) if encoding == "utf-8" else "utf-8"
+        raise ValueError(f"path: expected a text in {encoding}, got {path.name!r}, which is none{where}; "
+                         f"try read_text(path, encoding={likely!r}), or save it as UTF-8") from None
+    if "\0" in text[:1000]:
+        raise ValueError(f"path: expected a text in {encoding}, got {path.name!r}, which holds characters of number 0; "
+                         f"try read_text(path, encoding='utf-16-le'), or save it as UTF-8")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
 # %% ../nbs/02_data.ipynb #c2d4ae1e
 _TINY_SHAKESPEARE = dict(   # the public file and its checksum
     url="https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
@@ -293,10 +323,10 @@ def load_text(source: str = "plays", # "plays": 38 plays, offline; "tinyshakespe
               progress: bool = True, # a bar while fetching
              ) -> Corpus:
     "Shakespeare. ValueError for an unknown source, ImportError if the plays are not installed, else the errors of `fetch`."
-    if source == "plays": text = "\n".join(_script(f.read_text(encoding="utf-8")) for f in _play_files())
+    if source == "plays": text = "\n".join(_script(read_text(f)) for f in _play_files())
     elif source == "tinyshakespeare":
         path = fetch(path=cache_folder(cache)/"tinyshakespeare.txt", progress=progress, **_TINY_SHAKESPEARE)
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     else: raise ValueError(f"source: expected one of 'plays', 'tinyshakespeare', got {source!r}")
     cut = int(.9 * len(text))
     return Corpus(text[:cut], text[cut:], source)
@@ -309,7 +339,9 @@ class ByteTokenizer:
     def encode(self, text: str, # anything
               ) -> Tensor: # (bytes,) int64
         if not isinstance(text, str): raise TypeError(f"text: expected a str, got {type(text).__name__}")
-        return torch.tensor(list(text.encode("utf-8")), dtype=torch.int64)
+        try: raw = text.encode("utf-8")
+        except UnicodeEncodeError as error: raise ValueError(f"text: expected whole characters, got half of one, {text[error.start]!r}, at position {error.start}") from None
+        return torch.tensor(list(raw), dtype=torch.int64)
 
     def decode(self, states: Tensor, # (bytes,) int64
               ) -> str: # broken characters as U+FFFD
@@ -352,15 +384,37 @@ def save_tokens(tokens: Tensor, # (n,) int64 states 0..K-1
     return path
 
 
-def open_tokens(path: str | Path, # a file of `save_tokens`
+def _map_raw(path: Path) -> np.ndarray: # uint16
+    "nanoGPT's .bin: tokens of two bytes, the smaller first, and nothing else."
+    size = path.stat().st_size
+    if not size or size % 2: raise ValueError(f"{size} bytes are no whole number of two-byte tokens")
+    array = np.memmap(path, dtype="<u2", mode="c")
+    if size >= 1024 and int.from_bytes(array[:2].tobytes(), "little") == 20240520: raise ValueError("it begins with llm.c's header; skip its 1,024 bytes first")
+    return array
+
+
+def _map_npy(path: Path) -> np.ndarray: # (n,) integers
+    array = np.load(path, mmap_mode="c")   # "c": writing changes the tensor, never the file
+    if array.ndim != 1 or array.dtype.kind not in "iu": raise ValueError(f"{array.dtype} of shape {array.shape}")
+    if not array.dtype.isnative: return array.astype(array.dtype.newbyteorder("="))    # of another machine: a copy
+    return array.view(f"i{array.dtype.itemsize}") if array.dtype in (np.uint32, np.uint64) else array    # torch hardly knows these two
+
+
+def open_tokens(path: str | Path, # a .npy file, as of `save_tokens`, or a .bin file of two-byte tokens, as of nanoGPT
                ) -> Tensor: # (n,) of the stored integer type; its memory is the file
     "Tokens of a file, memory-mapped: nothing is read until it is used. ValueError if the file is cut short or no such file."
+    path = Path(path)
+    expected = f"path: expected a whole .npy file of tokens, or a .bin file of two-byte ones, got {path.name!r}"
     try:
-        array = np.load(path, mmap_mode="c")   # "c": writing changes the tensor, never the file
-        if array.ndim != 1 or array.dtype.kind not in "iu": raise ValueError(f"{array.dtype} of shape {array.shape}")
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"path: expected a whole .npy file of tokens, got {Path(path).name!r} ({error})") from None
-    return torch.from_numpy(array)
+        with open(path, "rb") as f: first = f.read(6)
+        if first[:4] == b"PK\x03\x04": raise ValueError("an archive of several arrays; take one out: np.save('tokens.npy', np.load(path)[name])")
+        if first == b"\x93NUMPY": return torch.from_numpy(_map_npy(path))
+        if path.suffix == ".bin": return torch.from_numpy(_map_raw(path))
+        raise ValueError("neither the one nor the other" if first else "an empty file")
+    except OSError as error: raise ValueError(f"{expected} ({error.strerror or error})") from None
+    except (ValueError, EOFError) as error:
+        reason = "Python objects, not numbers" if "allow_pickle" in str(error) or "Python objects" in str(error) else str(error)
+        raise ValueError(f"{expected} ({reason})") from None
 
 # %% ../nbs/02_data.ipynb #90670c06
 def window_batch(tokens: Tensor, # (n,) integers, memory-mapped or not

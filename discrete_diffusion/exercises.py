@@ -341,8 +341,12 @@ class Checker:
         fit = _fitting(a, b, like or {}, near)[:1] or _fitting(a, b, slips or {}, near)
         same = fit[0] if len(fit) == 1 else None
         expected, came = b[tuple(at)].item(), a[tuple(at)].item()
-        twin = f", {abs(came - expected):.0e} off: was it worked out in float32? Float64 is wanted" if _show(came) == _show(expected) else ""
-        said = f"expected {_show(expected)}, got {_show(came)}{twin}." if tell else f"{_show(came)} is too {'large' if came > expected else 'small'}."
+        twin = ""
+        if _show(came) == _show(expected):
+            single = torch.equal(a.float().double(), a)
+            twin = "? Float64 is wanted" if single else " on the way, or is a small constant in it?"
+            twin = f", {abs(came - expected):.0e} off: was it worked out in float32{twin}"
+        said = f"expected {_show(expected)}, got {_show(came)}{twin}{'' if twin.endswith('?') else '.'}" if tell else f"{_show(came)} is too {'large' if came > expected else 'small'}."
         looks = f" It looks like {same}." if same else ""
         self.fail("value", f"{what or 'the result'}{where}: {said}{looks}", at, a.shape)
 
@@ -808,48 +812,67 @@ def _all_equal(a: list, b: list) -> bool:
     return len(a) == len(b) and all(map(torch.equal, a, b))
 
 
+def _words(state: Tensor, seed: int, most: int) -> int:
+    "How many 32-bit words a generator has given since its seed, counted up to `most`."
+    other = torch.Generator().manual_seed(seed)
+    for n in range(most):
+        if torch.equal(other.get_state(), state):
+            return n
+        torch.rand((), generator=other)
+    return most
+
+
 @patch
 def drawing(
     self: Checker,
     f: Callable,  # of a generator, to tensors that were drawn, or what holds them
     calls: int = 1,  # with one generator; several are joined along the batch
+    numbers: int = 0,  # so many must be drawn in float64, at least
     seed: int = 0,
 ):
     """Only the handed generator decides: no global state matters or changes, the
     generator moves on, and the next call draws anew. Returns what was drawn."""
     self.margin = None
-    again, states = [], []
+    again, untouched = [], []
     for other in (1, 2):
         generator = torch.Generator().manual_seed(seed)
+        fresh = generator.get_state()
         with _global_seed(other):
             before = _global_state()
             first = f(generator)
-            states.append(_global_state() == before)
-        moved = not torch.equal(
-            generator.get_state(),
-            torch.Generator().manual_seed(seed).get_state(),
-        )
+            untouched.append(_global_state() == before)
         again.append(_tensors(first))
     self.holds(again[0], "expected tensors that were drawn, got none.")
     self.holds(
         _all_equal(*again),
-        "The same generator gave other draws: every random number must come from the generator that is handed in.",
+        "The same generator gave other draws: every random number must come from "
+        "the generator that is handed in.",
     )
     self.holds(
-        all(states),
-        "A global random state was changed: draw from the generator that is handed in, and seed nothing.",
+        all(untouched),
+        "A global random state was changed: draw from the generator that is handed "
+        "in, and seed nothing.",
     )
     self.holds(
-        moved,
-        "The generator that was handed in has not moved: a seed of your own gives the same draws every time.",
+        not torch.equal(generator.get_state(), fresh),
+        "The generator that was handed in has not moved: a seed of your own gives "
+        "the same draws every time.",
     )
+    if numbers:
+        words = _words(generator.get_state(), seed, 2 * numbers)
+        self.holds(
+            words >= 2 * numbers,
+            "Too few random digits were drawn: every number that decides a draw is "
+            "one of its own, in float64 (float32 has steps of 6e-8).",
+        )
     more = [first]
     with _global_seed(2):
         for _ in range(max(calls, 2) - 1):
             more.append(f(generator))
             self.holds(
                 not _all_equal(again[0], _tensors(more[-1])),
-                "A second call with the same generator repeats the draws of the first.",
+                "A second call with the same generator repeats the draws of the "
+                "first.",
             )
     return torch.cat(more) if calls > 1 else first
 
@@ -863,10 +886,11 @@ def independent(
     rate: float = 1e-6,
 ):
     """Items are independent of one another, and so are tokens: neighbours, and
-    members of the two halves, follow in pairs the product of their laws.
+    members of two quarters or halves, follow in pairs the product of their laws.
 
     Total variation in Weissman's bound, the rate shared by the pairings; one law
-    for all that is not known is estimated, and its own error is added."""
+    for all that is not known is estimated, and its own error is added. How far
+    each of a pair is from its own law is taken off: that is for `draws` to say."""
     B, N = len(x), int(x.max()) + 1 if law is None else law.shape[-1]
     x = x.reshape(B, -1)
     n_all = x.numel()
@@ -877,25 +901,33 @@ def independent(
     p = p.expand(*x.shape, N) if p.ndim == 1 else p.reshape(*x.shape, N)
     ways = []
     for unit, axis in (("tokens of one item", 1), ("items of the batch", 0)):
-        half = x.shape[axis] // 2
-        if half:
-            every, first = (
-                torch.arange(2 * half).reshape(half, 2).T,
-                torch.arange(half),
-            )
-            ways += [(unit, axis, *every), (unit, axis, first, first + half)]
+        n = x.shape[axis]
+        for far in sorted({1, n // 4, n // 2} - {0}):  # neighbours, quarters, halves
+            first = torch.arange(n // (2 * far) * far).reshape(-1, far)
+            first = (first + far * torch.arange(len(first))[:, None]).flatten()
+            if len(first):
+                ways.append((unit, axis, first, first + far))
     found = []
     for unit, axis, i, j in ways:
         a, b = (x.index_select(axis, k).flatten() for k in (i, j))
         p_a, p_b = (p.index_select(axis, k).reshape(-1, N) for k in (i, j))
-        seen = (a * N + b).bincount(minlength=N * N) / len(a)
-        tv = (seen - (p_a.T @ p_b / len(a)).flatten()).abs().sum().item() / 2
+        pairs = len(a)
+        seen = (a * N + b).bincount(minlength=N * N).reshape(N, N) / pairs
+        tv, off_a, off_b = (
+            v.abs().sum().item() / 2
+            for v in (
+                seen - p_a.T @ p_b / pairs,
+                seen.sum(1) - p_a.mean(0),
+                seen.sum(0) - p_b.mean(0),
+            )
+        )
         share = rate / len(ways)
         limits = [
             _limit(len(a), N * N, r / 2) + slack * _limit(n_all, N, r / 2)
             for r in (share, 1e-3)
         ]
-        found.append((tv - limits[0], tv, limits, unit))
+        over = tv - off_a - off_b - limits[0]  # a wrong law is not dependence
+        found.append((over, tv, limits, unit))
     over, tv, limits, unit = max(found)
     self.margin = over - 2 * limits[1]
     if over > 0:
@@ -905,8 +937,10 @@ def independent(
         )
 
 # %% ../nbs/91_exercises.ipynb #c6ec0014
-def _words(x) -> str:
+def _plain(x) -> str:
     "A choice without capitals and commas: 'Up then down' is 'up, then down'."
+    x = x.item() if hasattr(x, "item") else x
+    x = int(x) if isinstance(x, float) and x.is_integer() else x
     return " ".join(re.findall(r"[^\W_]+", str(x).lower()))
 
 
@@ -915,56 +949,53 @@ def predictions(
     self: Checker,
     said: dict,  # name: what the learner says
     right: dict,  # name: one of the choices, or (lowest, highest) for a number
-    choices: list
-    | dict = (),  # the words to choose from; a dict: for each name
+    choices: list = (),  # what to choose from
     hint: str = "",  # what to think about, whichever is wrong
 ):
     """Several predictions at once. The first two tries hear how many are right, never
     which; later ones hear only that not all are.
 
     Raises ValueError, to the author, where one could go through the answers."""
-    kinds = (
-        choices if isinstance(choices, dict) else {k: choices for k in right}
-    )
-    ways = math.prod(
-        50 if isinstance(v, tuple) else len(kinds[k]) for k, v in right.items()
-    )
+    words = {k: v in choices for k, v in right.items()}
+    ways = math.prod(len(choices) if w else 50 for w in words.values())
     if ways < 20:
         raise ValueError(
-            f"right: {ways} possible answers can be tried one after the other, ask for more, a number or a reason"
+            f"right: {ways} possible answers can be tried one after the other, "
+            "ask for more, a number or a reason"
         )
     if not isinstance(said, dict) or set(right) - set(said):
+        names = ", ".join(right)
         self.fail(
             "property",
-            f"Keep the dictionary, and put an answer behind each name: {', '.join(right)}.",
+            f"Keep the dictionary, and put an answer behind each name: {names}.",
         )
     good, given = 0, []
     for name, v in right.items():
-        if isinstance(v, tuple):
-            try:
-                x = float(said[name])
-            except (TypeError, ValueError):
-                self.fail("property", f"{name}: give a number.")
-            good += v[0] <= x <= v[1]
-        else:
-            x = _words(said[name])
-            if x not in map(_words, kinds[name]):
-                self.fail(
-                    "property",
-                    f"{name}: say {' or '.join(map(repr, kinds[name]))}.",
-                )
-            good += x == _words(v)
+        x = _plain(said[name]) if words[name] else _number(said[name])
+        if words[name] and x not in map(_plain, choices):
+            some = " or ".join(map(repr, choices))
+            self.fail("property", f"{name}: say {some}.")
+        if x is None:
+            self.fail("property", f"{name}: give a number.")
+        good += x == _plain(v) if words[name] else v[0] <= x <= v[1]
         given.append(x)
     if good == len(right):
         return
     if given not in self.tries:
         self.tries.append(given)
-    told = (
-        f"{good} of your {len(right)} predictions are right"
-        if len(self.tries) <= 2
-        else f"not all of your {len(right)} predictions are right"
+    told = f"{good}" if len(self.tries) <= 2 else "not all"
+    self.fail(
+        "value",
+        f"{told} of your {len(right)} predictions are right. {hint}".strip(),
     )
-    self.fail("value", f"{told}. {hint}".strip())
+
+
+def _number(x) -> float | None:
+    "A number, or nothing."
+    try:
+        return float(x)
+    except (TypeError, ValueError):
+        return None
 
 # %% ../nbs/91_exercises.ipynb #3866b479
 def references() -> dict[str, dict]:
@@ -1089,22 +1120,60 @@ class Written:
     kept: list[str]     # keys of the learner's cells that stand
     stale: list[str]    # those of them that the course has changed since
 
+def _about(cell) -> dict:
+    "What the course noted about a cell; nothing where the note is missing or odd."
+    note = cell.get("metadata", {}).get("course")
+    if not isinstance(note, dict) or not isinstance(note.get("key"), str):
+        return {}
+    return note
+
+def _odd_cell(nb) -> str | None:
+    "Why a file cannot be merged, or None: any program may have written it."
+    if not isinstance(nb.get("cells"), list):
+        return "has no list of cells"
+    for i, cell in enumerate(nb.cells):
+        kind = cell.get("cell_type") if isinstance(cell, dict) else None
+        if kind not in ("code", "markdown", "raw"):
+            return f"has a cell {i} of no kind that there is"
+        if not isinstance(cell.get("source"), str):
+            return f"has no text in cell {i}"
+        if not isinstance(cell.get("metadata"), dict):
+            return f"has no metadata in cell {i}"
+        if kind == "code" and not isinstance(cell.get("outputs"), list):
+            return f"has no list of outputs in cell {i}"
+    return None
+
+def _read_learner(path: Path, raw: bytes):
+    "The notebook in the work folder. ValueError, in one sentence, where it cannot be read."
+    import nbformat
+    try:
+        nb = nbformat.reads(raw.decode("utf-8"), as_version=4)
+        why = _odd_cell(nb)
+    except Exception:
+        why = "is no notebook that can be read"
+    if why is not None:
+        raise ValueError(
+            f"{path.name}: the file in the work folder {why}; it is left alone. "
+            f"To start it anew: make learn FORCE={path.stem} "
+            "(the file is set aside, not lost)"
+        )
+    return nb
+
 def _merge(new, old) -> tuple[list, list[str], list[str]]:
     "Cells of `new`, with what is the learner's in `old` in its place; and the keys kept and stale."
-    about = lambda c: c.get("metadata", {}).get("course", {})
-    fresh = {about(c)["key"]: c for c in new.cells}
+    fresh = {_about(c)["key"]: c for c in new.cells}
     mine, added, last = {}, {None: []}, None
     for cell in old.cells:
-        key, touched = about(cell).get("key"), about(cell).get("hash") != _hash(cell.source)
+        key, touched = _about(cell).get("key"), _about(cell).get("hash") != _hash(cell.source)
         if key in fresh and key not in mine: mine[key] = cell; last = key
         elif key is None or touched or key in mine:           # added, or a copy, or touched and gone from the course
             cell.metadata.pop("course", None); added.setdefault(last, []).append(cell)
     cells, kept, stale = list(added[None]), [], []
     for key, cell in fresh.items():
         there = mine.get(key)
-        if there is not None and about(there)["hash"] != _hash(there.source):
+        if there is not None and _about(there).get("hash") != _hash(there.source):
             kept.append(key)
-            if about(there)["hash"] != about(cell)["hash"]: stale.append(key)
+            if _about(there).get("hash") != _about(cell)["hash"]: stale.append(key)
             cell = there
         elif there is not None and there.source == cell.source: cell = there       # its outputs stay
         cells += [cell, *added.get(key, [])]
@@ -1120,13 +1189,15 @@ def write_learner(source: str | Path,   # a solved notebook
                   colab: str = ""       # address of the course's archive, see `make_learner`
                   ) -> Written:
     """Make or renew a learner's notebook, and keep every cell that the learner has touched or added. The file is replaced whole or not at all.
-    Raises ValueError where the file in the work folder is no notebook, and what `find_exercises` raises."""
+    Raises ValueError where the file in the work folder is no notebook that can be merged, and what `find_exercises` raises."""
     import nbformat
     source, folder = Path(source), Path(folder)
     if source.resolve().parent == folder.resolve(): raise ValueError("folder: expected another folder than that of the solved notebooks")
     path = folder/source.name
     new = make_learner(nbformat.read(source, as_version=4), source.stem, colab)
     folder.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path.name}: in the work folder something that is no file has this name; it is left alone. Move it away and start again")
     for _ in range(5):
         raw = path.read_bytes() if path.exists() else None
         nb, kept, stale = copy.deepcopy(new), [], []
@@ -1134,9 +1205,7 @@ def write_learner(source: str | Path,   # a solved notebook
             aside = next(p for i in itertools.count(1) if not (p := folder/f"{path.stem}.aside-{i}.ipynb").exists())
             write_atomically(aside, raw)
         elif raw is not None:
-            try: old = nbformat.reads(raw.decode("utf-8"), as_version=4)
-            except Exception: raise ValueError(f"{path.name}: the file in the work folder is no notebook that can be read; it is left alone. To start it anew: make learn FORCE={source.stem} (the file is set aside, not lost)") from None
-            nb.cells, kept, stale = _merge(nb, old)
+            nb.cells, kept, stale = _merge(nb, _read_learner(path, raw))
         data = (nbformat.writes(nb) + "\n").encode()
         if data == raw: return Written(path, False, kept, stale)
         if (path.read_bytes() if path.exists() else None) != raw: continue       # someone saved in the meantime: look again

@@ -20,6 +20,7 @@ from .sampling import *
 from .evaluation import *
 from .ctmc import *
 from .bounds import *
+from .bounds import _float
 
 # %% ../nbs/16_flow.ipynb #3cff00b3
 def _source(kernel):
@@ -38,7 +39,7 @@ def conditional_velocity(kernel: Redraw,  # the path: its source and its schedul
     "-alpha'/(1 - alpha) (delta(x_0) - delta(x_t)): wait, then jump to x_0 once (Campbell et al. 2024, Prop. 3.2; Gat et al. 2024). Raises TypeError, ValueError."
     _source(kernel).check(x_t, kernel.N, "x_t", t); check_states(x_0, kernel.K, "x_0")
     if x_0.shape != x_t.shape: raise ValueError(f"x_0: expected the shape of x_t, {tuple(x_t.shape)}, got {tuple(x_0.shape)}")
-    return _toward(kernel, one_hot(x_0, kernel.N).double(), x_t, kernel.reveal_rate(t))
+    return _toward(kernel, wide(one_hot(x_0, kernel.N)), x_t, kernel.reveal_rate(t))
 
 # %% ../nbs/16_flow.ipynb #3455ccb5
 def _posterior(kernel, p_full, x_t, t):
@@ -60,7 +61,7 @@ def noise_velocity(kernel: Redraw,
                    ) -> Tensor:     # (batch, *shape, N) rates towards the noise, rows sum to zero; float64
     "-alpha'/alpha (pi - delta(x_t)): the same path walked up, by redraws. Raises TypeError, ValueError."
     _source(kernel).check(x_t, kernel.N, "x_t", t)
-    return _toward(kernel, kernel.pi.to(x_t.device).expand(*x_t.shape, -1), x_t, kernel.beta(t))
+    return _toward(kernel, kernel.pi.to(wide(x_t)).expand(*x_t.shape, -1), x_t, kernel.beta(t))
 
 def corrector_velocity(kernel: Redraw,
                        p_full: Tensor,  # (batch, *shape, K): p(x_0 | x_t), the FULL posterior
@@ -75,10 +76,9 @@ def corrector_velocity(kernel: Redraw,
 # %% ../nbs/16_flow.ipynb #e18acc7c
 def _weight(eta, t):
     e = eta(t) if callable(eta) else eta
-    if isinstance(e, Tensor) and e.ndim == 0: e = e.item()
-    if isinstance(e, bool) or not isinstance(e, (int, float)): raise TypeError(f"eta: expected a number, or a function of t that gives one, got {type(e).__name__}")
-    if not 0 <= e < math.inf: raise ValueError(f"eta: expected a finite number of at least 0, got {e} at t = {t:.4g}")
-    return e
+    try: return check_number(e, "eta", least=0)
+    except TypeError: raise TypeError(f"eta: expected a number, or a function of t that gives one, got {type(e).__name__}") from None
+    except ValueError as said: raise ValueError(f"{said} at t = {t:.4g}") from None
 
 def flow_rows(kernel: Redraw,
               p_full: Tensor,  # (batch, *shape, K): p(x_0 | x_t), the FULL posterior
@@ -113,7 +113,7 @@ class FlowMatching:
 
     def __post_init__(self):
         _source(self.kernel)
-        if isinstance(self.power, bool) or not isinstance(self.power, (int, float)) or not 0 <= self.power <= 1: raise ValueError(f"power: expected a number in [0, 1], got {self.power!r}")
+        self.power = check_number(self.power, "power", least=0, most=1)
 
     @property
     def reads(self) -> str:
@@ -123,15 +123,20 @@ class FlowMatching:
     def full(self, logits: Tensor, # (batch, *shape, K), leave-one-out
              x_t: Tensor,          # (batch, *shape)
              t                     # a number or (batch,)
-             ) -> Tensor:          # (batch, *shape, K) logits of p(x_0 | x_t), in the logits' dtype
+             ) -> Tensor:          # (batch, *shape, K) logits of p(x_0 | x_t), in the logits' dtype (float32 at least)
         "Bayes: logits + log q(x_t | x_0), up to a constant."
-        k, logits = self.kernel, check_logits(logits, x_t, self.kernel.K)
+        k, logits = self.kernel, _float(check_logits(logits, x_t, self.kernel.K))
         if absorbs(k):
             other = torch.arange(k.K, device=x_t.device) != x_t[..., None]
             return logits.masked_fill(other & (x_t != k.mask)[..., None], -math.inf)
         a = k.alpha(k.check(x_t, k.N, "x_t", t))
         copy = per_item(torch.log1p(a * k.K / (1 - a).clamp_min(1e-15)), x_t).expand(x_t.shape)
         return logits.scatter_add(-1, x_t[..., None], copy[..., None].to(logits.dtype))
+
+    def ask(self, model: nn.Module, x_t: Tensor, t) -> Tensor: # (batch, L, K)
+        "The network's answer. ValueError for a network that says that it answers something else."
+        check_reads(self.kernel, self.reads, model)
+        return check_logits(call_network(model, x_t, t), x_t, self.kernel.K)
 
     def noise(self, x_0: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, ...]:
         "What a training step draws: (x_0, x_t, t), t uniform and spread evenly over the batch."
@@ -140,7 +145,7 @@ class FlowMatching:
 
     def loss(self, model: nn.Module, x_0: Tensor, x_t: Tensor, t: Tensor) -> dict[str, Tensor]:
         "Cross-entropy of p(x_0 | x_t) at every letter times (1 - alpha)^-power, nats per letter, (batch,): a surrogate. Draws nothing."
-        ce = cross_entropy(self.full(call_network(model, x_t, t), x_t, t), x_0).flatten(1).mean(1)
+        ce = cross_entropy(self.full(self.ask(model, x_t, t), x_t, t), x_0).flatten(1).mean(1)
         return {"loss": ce * ((1 - self.kernel.alpha(t)).clamp_min(1e-15) ** -self.power).to(ce), "t": t}
 
     def bits(self, model: nn.Module,
@@ -152,8 +157,9 @@ class FlowMatching:
              ) -> Bits:
         "The continuous bound in bits per character, every character paid for. Under masks both processes are one."
         if process not in ("flow", "score"): raise ValueError(f"process: expected 'flow' or 'score', got {process!r}")
-        full = lambda x_t, t, y=None: self.full(call_network(model, x_t, t), x_t, t)
-        answer, rate = (full, flow_rate) if process == "flow" else (model, masked_rate if absorbs(self.kernel) else uniform_rate)
+        def ask(x_t, t, y=None): return self.ask(model, x_t, t)
+        def full(x_t, t, y=None): return self.full(ask(x_t, t), x_t, t)
+        answer, rate = (full, flow_rate) if process == "flow" else (ask, masked_rate if self.reads == "full" else uniform_rate)
         return continuous_bits(answer, self.kernel, x_0, rate, passes, batch_size, generator)
 
     def rows(self, model: nn.Module,
@@ -162,6 +168,7 @@ class FlowMatching:
              temperature: float = 1.         # of the network's answer
              ) -> Callable:                  # (x_t, s, t) -> (batch, L, N) float64
         "Laws of one step, for `descend` and `descend_law`; see `flow_rows`."
+        check_reads(self.kernel, self.reads, model)
         ask = Denoise(model, self.kernel.K, temperature=temperature)
         def law(x_t, s, t): return flow_rows(self.kernel, reverse_rows(self.kernel, ask(x_t, t), x_t, None, t, self.reads), x_t, s, t, eta, method)
         law.ask = ask
@@ -175,19 +182,21 @@ class FlowMatching:
     def sample(self, model: nn.Module,
                shape: tuple,                 # (batch, L)
                times: int | Tensor = 64,     # steps, or a grid of times
-               eta: float | Callable = 0.,   # weight of the corrector within a step, which costs no network call
-               corrections: int = 0,         # corrector moves at each noise level between, each a network call
-               share: float = .1,            # of the letters in each
-               method: str = "euler",        # or "coin"
-               temperature: float = 1.,      # of the network's answer
+               *,
+               temperature: float = 1.,      # of the network's answer, see `temper`
                generator: torch.Generator | None = None, # where the draws come from
-               **options                     # of `descend`: keep_path, progress, device
+               device: str | torch.device | None = None, # where the states live; None: where the network is
+               keep_path: bool = False,      # keep every state on the way
+               progress: bool = False,       # show a bar
+               corrections: int | Callable = 0, # corrector moves after each step, each a network call, or a function of the time reached
+               eta: float | Callable = 0.,   # weight of the corrector within a step, which costs no network call
+               share: float = .1,            # of the letters in each corrector move
+               method: str = "euler"         # or "coin"
                ) -> Sample:
         "Texts, from noise. `calls` counts network calls."
-        check_count(corrections, "corrections", 0)
-        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1: raise ValueError(f"share: expected a share in (0, 1], got {share!r}")
+        many, share = correction_count(corrections), check_number(share, "share", above=0, most=1, word="share")
         law = self.rows(model, eta, method, temperature)
         def rows(x_t, s, t):
-            for _ in range(corrections if t < 1 and s is not None else 0): x_t = draw(self.correct(law, x_t, t, share), generator)
+            for _ in range(many(t) if t < 1 and s is not None else 0): x_t = draw(self.correct(law, x_t, t, share), generator)
             return law(x_t, s, t)
-        return replace(descend(rows, self.kernel, shape, times, generator, **options), calls=law.ask.calls)
+        return replace(descend(rows, self.kernel, shape, times, generator, keep_path, progress, device_of(model, device)), calls=law.ask.calls)

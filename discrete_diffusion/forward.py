@@ -82,9 +82,9 @@ class Schedule:
         if written is not None:
             return written(t)
         with torch.inference_mode(False), torch.enable_grad():
-            t = t.detach().clone()
+            t = t.detach().clone().requires_grad_()
             try:
-                a = self.fn(t.requires_grad_())
+                a = self.fn(t)
             except RuntimeError:  # it leaves PyTorch, where no gradient follows
                 return torch.zeros_like(t)
             if not a.requires_grad:
@@ -448,10 +448,11 @@ class MatrixKernel(Kernel):
             raise ValueError(f"pi: expected a law that every step leaves as it is, got one that moves by {off:.3g}"
                              + ("; these matrices are not doubly stochastic, so give their pi" if pi is None else ""))
         laws = int(((torch.linalg.eigvals(self.Qs.mean(0)) - 1).abs() < 1e-9).sum())
-        if laws > 1:
+        if laws > 1 and pi is None:
             raise ValueError(
-                f"Qs: expected matrices with one stationary law, got {laws} of them: "
-                "some states never reach the others, so no chain can start from pi alone"
+                f"Qs: expected matrices with one stationary law, got {laws} of them: some "
+                "states never reach the others. Give the pi from which chains start, or "
+                "hand samplers their start"
             )
         self.Qbar = torch.stack(list(_running_products(self.Qs)))      # (T+1, N, N): Qbar[i] = Q_1 ... Q_i
 

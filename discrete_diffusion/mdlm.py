@@ -31,12 +31,20 @@ class MaskedText:
 
     def __post_init__(self):
         if not absorbs(self.kernel): raise TypeError(f"kernel: expected an Absorbing kernel, got {type(self.kernel).__name__}")
-        for name in ("power", "ramp"):
-            v = getattr(self, name)
-            if isinstance(v, bool) or not isinstance(v, (int, float)): raise TypeError(f"{name}: expected a number in [0, 1], got {v!r}")
-            if not 0 <= v <= 1: raise ValueError(f"{name}: expected a number in [0, 1], got {v}")
+        self.power = check_number(self.power, "power", least=0, most=1)
+        self.ramp = check_number(self.ramp, "ramp", least=0, most=1)
         ends = self.kernel.alpha(torch.tensor([0., 1.], dtype=torch.float64)).tolist()
         if ends != [1., 0.]: raise ValueError(f"kernel: expected alpha(0) = 1 and alpha(1) = 0, got {ends[0]:.6g} and {ends[1]:.6g}")
+
+    @property
+    def reads(self) -> str:
+        "What the network's answer means: under masks the full and the leave-one-out posterior are one, 'full'."
+        return "full"
+
+    def ask(self, model: Callable, x_t: Tensor, t: Tensor | None = None, where: str = "") -> Tensor:
+        "The network's answer, (batch, L, K), looked at before anything is done with it."
+        check_reads(self.kernel, self.reads, model)
+        return check_logits(call_network(model, x_t, t), x_t, self.kernel.K, where)
 
     def noise(self, x_0: Tensor,
               generator: torch.Generator | None = None, # where masks come from
@@ -51,8 +59,8 @@ class MaskedText:
 
     def loss(self, model: nn.Module, x_0: Tensor, x_t: Tensor, weight: Tensor) -> dict[str, Tensor]:
         "(2 - power) (L/n)^power times the masks' cross-entropy over L: nats per character; its expectation is the bound where power = 1. Draws nothing."
-        ce = cross_entropy(check_logits(call_network(model, x_t, None), x_t, self.kernel.K), x_0) * (x_t == self.kernel.mask)
-        return {"loss": (2 - self.power) * weight.float() ** self.power * ce.mean(1), "t": 1 / weight}
+        ce = cross_entropy(self.ask(model, x_t), x_0) * (x_t == self.kernel.mask)
+        return {"loss": (2 - self.power) * weight.float().to(ce.device) ** self.power * ce.mean(1), "t": 1 / weight}
 
 # %% ../nbs/15_mdlm.ipynb #1824c277
 @patch
@@ -70,10 +78,10 @@ def bits(self: MaskedText,
     for r in range(passes):
         x_t, weight = exact_masks(self.kernel, x_0, generator)
         for at in torch.arange(items).split(batch_size):
-            ce = cross_entropy(call_network(model, x_t[at], None), x_0[at]) * (x_t[at] == self.kernel.mask)
-            each[r, at] = nats_to_bits(weight[at] * ce.double().sum(1).cpu(), L)
+            ce = cross_entropy(self.ask(model, x_t[at]), x_0[at]) * (x_t[at] == self.kernel.mask)
+            each[r, at] = nats_to_bits(weight[at] * ce.cpu().double().sum(1), L)
     mean = each.mean().item()
-    return Bits(mean, mean, 0., 0., (each.mean(1).std() / passes ** .5).item(), (each.mean(0).std() / items ** .5).item(), None, passes, items)
+    return Bits(mean, mean, 0., 0., (each.mean(1).std() / passes ** .5).item(), (each.mean(0).std() / items ** .5).item(), None, passes, items, each.mean(0))
 
 # %% ../nbs/15_mdlm.ipynb #1f6cade4
 @dataclass
@@ -98,9 +106,12 @@ class OrderBits:
         return self.each(True).mean().item()
 
     def __repr__(self):
+        means = f"{self.mean:.4f} bits/char", f"by the mean probability {self.mixture:.4f}"
+        orders = f"of {self.length} in {self.nats.shape[1]} orders"
+        if len(self.nats) == 1:
+            return f"{means[0]}, {means[1]}, one window {orders}: no standard error"
         error = lambda mixed: (self.each(mixed).std() / len(self.nats) ** .5).item()
-        return (f"{self.mean:.4f} bits/char (standard error over windows {error(False):.4f}), by the mean probability {self.mixture:.4f} ({error(True):.4f}), "
-                f"{len(self.nats)} windows of {self.length} in {self.nats.shape[1]} orders each")
+        return f"{means[0]} (standard error over windows {error(False):.4f}), {means[1]} ({error(True):.4f}), {len(self.nats)} windows {orders} each"
 
 # %% ../nbs/15_mdlm.ipynb #b614f731
 @patch
@@ -127,8 +138,8 @@ def order_bits(self: MaskedText,
     for n in range(L):
         for at in torch.arange(B * M, device=x.device).split(batch_size):
             x_t, now = x[at].masked_fill(turn[at] >= n, K), turn[at] == n
-            logits = check_logits(call_network(model, x_t, None), x_t, K, f" with {n} letters shown")[now]
-            nats[at.cpu()] += cross_entropy(logits, x[at][now]).double().cpu()
+            logits = self.ask(model, x_t, None, f" with {n} letters shown")[now]
+            nats[at.cpu()] += cross_entropy(logits, x[at][now]).cpu().double()
     return OrderBits(nats.reshape(B, M), L)
 
 # %% ../nbs/15_mdlm.ipynb #7f425b99
@@ -167,24 +178,29 @@ def sample(self: MaskedText,
            model: Callable,              # model(x_t, t, y) -> logits, or a `Remember` of one
            shape: tuple,                 # (batch, L)
            times: int | Tensor = 128,    # steps, or a grid of times
-           sweeps: int = 0,              # after the last step: times that each letter is hidden and drawn anew given all others
-           given: Tensor | None = None,  # letters to keep, `shape` or (L,), -1 where the network shall write
-           generator: torch.Generator | None = None, # where the draws come from
+           *,
            temperature: float = 1.,      # see `temper`
+           generator: torch.Generator | None = None, # where the draws come from
+           device: str | torch.device | None = None, # where the states live; None: where the network is
            keep_path: bool = False,      # keep every state on the way
-           progress: bool = False        # show a bar
+           progress: bool = False,       # show a bar
+           corrections: int | Callable = 0, # times that a step is taken back and taken again, or a function of the time reached
+           sweeps: int = 0,              # after the last step: times that each letter is hidden and drawn anew given all others
+           given: Tensor | None = None   # letters to keep, `shape` or (L,), -1 where the network shall write
            ) -> Sample:
     "Texts out of masks by ancestral steps; no call where nothing changed. A sweep costs L calls more. Raises TypeError, ValueError."
     if not isinstance(shape, tuple) or len(shape) != 2: raise TypeError(f"shape: expected a tuple (batch, L), got {shape!r}")
-    check_count(sweeps, "sweeps", 0)
+    check_count(sweeps, "sweeps", 0); check_reads(self.kernel, self.reads, model); many = correction_count(corrections)
     shape, net, start = tuple(check_count(n, "shape") for n in shape), self.memory(model), time.perf_counter()
-    inner = net.model if isinstance(net, Remember) else net
-    home = next(iter(inner.parameters())).device if isinstance(inner, nn.Module) else "cpu"
+    home = device_of(net, device)
     x = self.kernel.draw_pi(shape, generator, home); free = torch.ones_like(x, dtype=torch.bool)
     if given is not None: free = _given(given, shape, self.kernel.K).to(home).expand(shape) < 0; x = torch.where(free, x, given.to(home))
     ask, path, before = Denoise(net, self.kernel.K, temperature=temperature), [(1., x)], getattr(net, "calls", 0)
     for t, s in tqdm(steps_down(self.kernel, time_grid(times)), disable=not progress, desc="sampling"):
-        x = draw(reverse_rows(self.kernel, ask(x, t), x, s, t, "full"), generator)
+        x = draw(reverse_rows(self.kernel, ask(x, t), x, s, t, self.reads), generator)
+        for _ in range(many(s) if s > 0 else 0):
+            x = torch.where(free, self.kernel.jump(x, s, t, generator), x)              # back to t, and down once more
+            x = draw(reverse_rows(self.kernel, ask(x, t), x, s, t, self.reads), generator)
         if keep_path: path.append((s, x))
     late = self.kernel.alpha.inverse(torch.tensor(1 - 1 / shape[1])).item()             # the time at which one letter is hidden
     for _ in range(sweeps):
@@ -213,7 +229,7 @@ class TimedMaskedText(MaskedText):
     def loss(self, model: nn.Module, x_0: Tensor, x_t: Tensor, t: Tensor) -> dict[str, Tensor]:
         "(2 - power) (1 - alpha)^(1 - power) times the bound's integrand over L: nats per character. Draws nothing."
         weight = (2 - self.power) * (1 - self.kernel.alpha(t)) ** (1 - self.power)
-        return {"loss": weight.float() * masked_rate(self.kernel, check_logits(call_network(model, x_t, t), x_t, self.kernel.K), x_0, x_t, t).mean(1), "t": t}
+        return {"loss": weight.float().to(x_t.device) * masked_rate(self.kernel, self.ask(model, x_t, t), x_0, x_t, t).mean(1), "t": t}
 
     def bits(self, model: Callable,
              x_0: Tensor,                # (items, L) held-out windows
@@ -222,7 +238,7 @@ class TimedMaskedText(MaskedText):
              generator: torch.Generator | None = None # where times and masks come from
              ) -> Bits:
         "The bound on -log2 p(x_0) per character: unbiased, t spread evenly over the windows of each pass. Raises TypeError, ValueError."
-        return continuous_bits(model, self.kernel, x_0, masked_rate, passes, batch_size, generator)
+        return continuous_bits(lambda x_t, t, y=None: self.ask(model, x_t, t), self.kernel, x_0, masked_rate, passes, batch_size, generator)
 
     def order_bits(self, *args, **options):
         "Not here: at what time would a letter be shown?"

@@ -98,19 +98,6 @@ def _check_rows(kernel, p, name, x_t, t, s=None):
     return p / p.sum(-1, keepdim=True), times
 
 @patch
-def reverse_mixture(self: Kernel,
-                    p_full: Tensor, # (batch, *shape, K): p(x_0 | x_t), the FULL posterior
-                    x_t: Tensor,    # noisy states, (batch, *shape) int64
-                    s,              # the earlier time, a number or (batch,)
-                    t               # the time of x_t, s < t
-                    ) -> Tensor:    # (batch, *shape, N) float64
-    """p(x_s | x_t), the mixture of the posteriors q(x_s | x_t, x_0) with weights p_full(x_0).
-    Mass on an x_0 that cannot lead to x_t is dropped and the rest renormalised; ValueError if nothing is left."""
-    p, (s, t) = _check_rows(self, p_full, "p_full", x_t, t, s)
-    ev = self.evidence(x_t, t); can = _can(ev)
-    return self._reverse(torch.where(can, p / torch.where(can, ev, 1.), 0.), x_t, s, t, "p_full")
-
-@patch
 def _reverse(self: Kernel, w, x_t, s, t, name):
     "Weights w over x_0, pushed to s, times the likelihood of x_t; normalised."
     out = self.push(w, s) * self.likelihood(x_t, s, t)
@@ -125,6 +112,22 @@ def _reverse(self: Absorbing, w, x_t, s, t, name):
     reveal = ((a_s - a_t) / _possible(torch.where(masked, 1 - a_t, 1.), "x_t", "no mask while alpha = 1"))[..., None]
     p = w / torch.where(masked, w.sum(-1), 1.)[..., None]
     return torch.where(masked[..., None], torch.cat([reveal * p, 1 - reveal], -1), torch.nn.functional.one_hot(x_t, self.N).to(p.dtype))
+
+# %% ../nbs/04_posterior.ipynb #cb6e3201
+@patch
+def reverse_mixture(self: Kernel,
+                    p_full: Tensor, # (batch, *shape, K): p(x_0 | x_t), the FULL posterior
+                    x_t: Tensor,    # noisy states, (batch, *shape) int64
+                    s,              # the earlier time, a number or (batch,)
+                    t               # the time of x_t, s < t
+                    ) -> Tensor:    # (batch, *shape, N) float64
+    """p(x_s | x_t), the mixture of the posteriors q(x_s | x_t, x_0) with weights p_full(x_0).
+    Mass on an x_0 that cannot lead to x_t is dropped and the rest renormalised; ValueError if nothing is left."""
+    p, (s, t) = _check_rows(self, p_full, "p_full", x_t, t, s)
+    ev = self.evidence(x_t, t)
+    can = _can(ev)
+    w = torch.where(can, p / torch.where(can, ev, 1.0), 0.0)
+    return self._reverse(w, x_t, s, t, "p_full")
 
 # %% ../nbs/04_posterior.ipynb #6106ba85
 @patch

@@ -234,7 +234,7 @@ def first_hitting(model: Callable,      # model(x_t, t, y) -> logits (batch, *sh
         free = flat == kernel.mask; n = free.sum(1).cpu(); on = n > 0
         m = torch.where(on, m * (1 - uniforms(m.shape, generator).cpu()) ** (1 / n.clamp_min(1)), m)
         t = kernel.alpha.inverse(1 - m)
-        site = uniforms(flat.shape, generator).to(flat.device).masked_fill(~free, -1.).argmax(1)
+        site = uniforms(flat.shape, generator).cpu().masked_fill(~free.cpu(), -1.).argmax(1).to(flat.device)
         live = on.nonzero()[:, 0].to(flat.device); ask.y = None if labels is None else labels[live]
         p = ask(flat[live].reshape(-1, *shape[1:]), t[on]).reshape(len(live), -1, kernel.K)
         flat = flat.index_put((live, site[live]), draw(p[torch.arange(len(live), device=p.device), site[live]], generator))
@@ -248,7 +248,7 @@ ORDERS = ("random", "left", "confidence", "margin", "drawn")
 def _reveal(order, p, x, drawn, count, u, mask):
     "Show the `count` (batch,) masked tokens of highest score, the leftmost among equals; all (batch, n)."
     top = p.topk(2, -1).values
-    score = {"random": lambda: u, "left": lambda: torch.zeros_like(top[..., 0]), "confidence": lambda: top[..., 0],
+    score = {"random": lambda: u.to(top), "left": lambda: torch.zeros_like(top[..., 0]), "confidence": lambda: top[..., 0],
              "margin": lambda: top[..., 0] - top[..., 1], "drawn": lambda: p.gather(-1, drawn[..., None])[..., 0]}[order]()
     free = x == mask
     rank = score.masked_fill(~free, -math.inf).argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
@@ -262,7 +262,7 @@ def _plan(kernel, order, steps, first):
 
 def _time_of(kernel, x):
     "The time at which that share of tokens is masked on average, for a network that wants one."
-    return kernel.alpha.inverse(1 - (x == kernel.mask).double().mean(1).cpu() * (1 - kernel.alpha(1.).item()))
+    return kernel.alpha.inverse(1 - (x == kernel.mask).cpu().double().mean(1) * (1 - kernel.alpha(1.).item()))
 
 @torch.no_grad()
 def unmask(model: Callable,      # model(x_t, t, y) -> logits (batch, *shape, K), or a `Recall` of one
@@ -287,7 +287,7 @@ def unmask(model: Callable,      # model(x_t, t, y) -> logits (batch, *shape, K)
         count = (flat == kernel.mask).sum(1) - left
         if not bool((count > 0).any()): continue
         t = _time_of(kernel, flat); p = ask(flat.reshape(shape), t).reshape(*flat.shape, kernel.K)
-        u = uniforms(flat.shape, generator).to(flat.device) if order == "random" else None
+        u = uniforms(flat.shape, generator).cpu() if order == "random" else None
         flat = _reveal(order, p, flat, draw(p, generator), count, u, kernel.mask)
         if keep_path: path.append((t, flat.reshape(shape)))
     return _finish(kernel, flat.reshape(shape), ask, calls, start, path if keep_path else [])

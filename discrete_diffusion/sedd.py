@@ -15,11 +15,12 @@ from fastcore.basics import patch
 from .core import *
 from .forward import *
 from .posterior import *
-from .losses import check_logits, cross_entropy
-from .sampling import Sample, reverse_rows
+from .losses import call_network, check_logits, cross_entropy
+from .sampling import Sample, check_reads, correction_count, device_of, reverse_rows, temper
 from .evaluation import Bits
 from .ctmc import *
 from .bounds import *
+from .bounds import _float
 from .transformer import log_score
 
 # %% ../nbs/14_sedd.ipynb #3af4c1ee
@@ -37,12 +38,19 @@ class ScoreEntropy:
         if self.objective is None: self.objective = "posterior" if self.head == "loo" else "bound"
         if self.objective not in ("posterior", "bound"): raise ValueError(f"objective: expected 'posterior' or 'bound', got {self.objective!r}")
         if (self.head, self.objective) == ("score", "posterior"): raise ValueError("objective: expected 'bound' for the head 'score', got 'posterior'")
-        if isinstance(self.power, bool) or not isinstance(self.power, (int, float)) or not 0 <= self.power <= 1: raise ValueError(f"power: expected a number in [0, 1], got {self.power!r}")
+        self.power = check_number(self.power, "power", least=0, most=1)
         if self.head == "score" and not self.masks and self.kernel.alpha(1.).item() <= 0:
             raise ValueError(f"kernel: expected alpha(1) > 0 for the head 'score', got {self.kernel.alpha.name}: near alpha = 0 each score that is not exactly 1 costs infinitely much")
 
     @property
     def masks(self) -> bool: return absorbs(self.kernel)
+
+    @property
+    def reads(self) -> str:
+        "What the network's answer means: 'score', or 'leave-one-out', which under masks is the full posterior too, 'full'."
+        if self.head == "score":
+            return "score"
+        return "full" if self.masks else "leave-one-out"
 
     @property
     def outputs(self) -> int:
@@ -55,13 +63,14 @@ class ScoreEntropy:
         return x_0, self.kernel.sample(x_0, t, generator), t
 
     def ask(self, model, x_t, t, where: str = "") -> Tensor:
-        "The network's answer, (batch, L, outputs), looked at before anything is done with it."
+        "The network's answer, (batch, L, outputs), looked at before anything is done with it. ValueError for a network that says that it answers something else."
+        check_reads(self.kernel, self.reads, model)
         return check_logits(call_network(model, x_t, t), x_t, self.outputs, where)
 
     def log_scores(self, model: nn.Module, x_t: Tensor, t, where: str = "") -> Tensor: # (batch, L, N)
         "log p_t(y) / p_t(x_t) for every state y of every letter; 0 at the present one. With masks -inf or unread at letters that are shown."
-        out = self.ask(model, x_t, t, where)
-        if self.head == "loo": return score_from_loo(self.kernel, out.double().softmax(-1), x_t, t).log()
+        out = _float(self.ask(model, x_t, t, where))
+        if self.head == "loo": return score_from_loo(self.kernel, wide(out).softmax(-1), x_t, t).log()
         if self.masks:
             a = per_item(self.kernel.alpha(t), x_t).clamp(1e-12, 1 - 1e-12)
             out = out + torch.where(x_t == self.kernel.mask, a.logit(), 0.).to(out.dtype)[..., None]
@@ -71,8 +80,8 @@ class ScoreEntropy:
 @patch
 def reader(self: ScoreEntropy, model: nn.Module) -> tuple[Callable, Callable]:
     "A function (x_t, t, y) and the integrand of chapter 12 that reads its answer."
-    if self.head == "loo" and (self.masks or isinstance(self.kernel, Uniform)):
-        return (lambda x_t, t, y=None: self.ask(model, x_t, t)), masked_rate if self.masks else uniform_rate
+    if self.reads == "full" or self.reads == "leave-one-out" and isinstance(self.kernel, Uniform):
+        return (lambda x_t, t, y=None: self.ask(model, x_t, t)), masked_rate if self.reads == "full" else uniform_rate
     return (lambda x_t, t, y=None: self.log_scores(model, x_t, t)), score_rate
 
 @patch
@@ -81,26 +90,27 @@ def loss(self: ScoreEntropy, model: nn.Module, x_0: Tensor, x_t: Tensor, t: Tens
     if self.objective == "bound":
         answer, rate = self.reader(model)
         return {"loss": rate(self.kernel, answer(x_t, t), x_0, x_t, t).flatten(1).mean(1), "t": t}
-    logits, a = self.ask(model, x_t, t), self.kernel.alpha(t)
+    logits, a = _float(self.ask(model, x_t, t)), self.kernel.alpha(t)
     if self.masks: ce = torch.where(x_t == self.kernel.mask, cross_entropy(logits, x_0), 0.)
     else:                                                           # log q(x_t | x_0 = x_t) - log q(x_t | x_0 = another)
-        here = torch.log1p(per_item(a / (1 - a), x_t) / self.kernel.pi.to(x_t.device)[x_t]).to(logits.dtype)
+        odds = per_item(a / (1 - a), x_t)
+        here = torch.log1p(odds / self.kernel.pi.to(odds)[x_t]).to(logits.dtype)
         ce = cross_entropy(logits.scatter_add(-1, x_t[..., None], here[..., None]), x_0)
     return {"loss": ce.flatten(1).mean(1) * ((1 - a) ** -self.power).to(ce), "t": t}
 
 # %% ../nbs/14_sedd.ipynb #a14455da
 @patch
 def rows(self: ScoreEntropy, model: nn.Module,
-         step: str = "tweedie"           # or "euler", "tau"
+         step: str = "tweedie"           # or "euler", "first jump"
          ) -> Callable:                  # (x_t, s, t) -> (batch, L, N) float64
     "Laws of one reverse step, for `descend` and `descend_law`. Raises ValueError for other steps."
-    if step not in ("tweedie", "euler", "tau"): raise ValueError(f"step: expected 'tweedie', 'euler' or 'tau', got {step!r}")
+    if step not in ("tweedie", "euler", "first jump"): raise ValueError(f"step: expected 'tweedie', 'euler' or 'first jump', got {step!r}")
     k, end = self.kernel, self.kernel.alpha.inverse(torch.tensor(1e-9)).item()   # a score says nothing where alpha = 0: stop short of it
     def law(x, s, t):
         times, where = torch.full((len(x),), float(t), dtype=torch.float64), f" at t = {t:.4g}"
-        if self.head == "loo" and step == "tweedie": return reverse_rows(k, self.ask(model, x, times, where).double().softmax(-1), x, s, t, "leave-one-out")
-        t = min(t, end); score = self.log_scores(model, x, times.clamp_max(end), where).double().exp()
-        if step != "tau" or s is None or self.masks and k.alpha(s) >= 1: return (euler_rows if step == "euler" else tweedie_rows)(k, score, x, s, t)
+        if self.head == "loo" and step == "tweedie": return reverse_rows(k, wide(self.ask(model, x, times, where)).softmax(-1), x, s, t, self.reads)
+        t = min(t, end); score = wide(self.log_scores(model, x, times.clamp_max(end), where)).exp()
+        if step != "first jump" or s is None or self.masks and k.alpha(s) >= 1: return (euler_rows if step == "euler" else tweedie_rows)(k, score, x, s, t)
         go = reverse_rates(k, score, x, t).scatter(-1, x[..., None], 0.); out = go.sum(-1, keepdim=True)
         stay = torch.exp(-(t - s) * out)
         return (go * (1 - stay) / torch.where(out > 0, out, 1.)).scatter(-1, x[..., None], stay)
@@ -108,28 +118,56 @@ def rows(self: ScoreEntropy, model: nn.Module,
 
 # %% ../nbs/14_sedd.ipynb #15158875
 @patch
+def tempered(self: ScoreEntropy,
+             model: nn.Module,
+             temperature: float = 1.     # see `temper`
+             ) -> tuple:                 # a system, and the network that it asks
+    "What `sample` asks: leave-one-out answers at a temperature. From scores the posterior behind them is taken first. Raises TypeError, ValueError."
+    temper(torch.zeros(1), temperature)  # refuses what is no temperature
+    if temperature == 1:
+        return self, model
+    k, end = self.kernel, self.kernel.alpha.inverse(torch.tensor(1e-9)).item()
+
+    def posterior(x_t, t, y=None):
+        where = f" at t = {t.flatten()[0].item():.4g}"
+        if self.head == "loo":
+            return temper(wide(self.ask(model, x_t, t, where)), temperature)
+        t = t.clamp_max(end)
+        log_s = wide(self.log_scores(model, x_t, t, where))
+        if self.masks:               # at a mask the scores of the letters are in their proportion
+            return temper(log_s[..., :k.K], temperature)
+        a, z = per_item(k.alpha(t), x_t)[..., None], log_s.softmax(-1)     # z = alpha p + (1 - alpha) pi
+        return temper((z - (1 - a) * k.pi.to(z)).clamp_min(0).log(), temperature)
+
+    return replace(self, head="loo", objective=None), posterior
+
+@patch
 @torch.no_grad()
 def sample(self: ScoreEntropy, model: nn.Module,
            shape: tuple,                 # (batch, L)
            times: int | Tensor = 64,     # steps, or a grid of times
-           step: str = "tweedie",        # or "euler", "tau"
-           corrections: int | Callable = 0, # moves forth and back after each step, or a function of the time reached
-           more: float = 2.,             # times the noise 1 - alpha to which a move goes; where that is above 1, none is made
+           *,
+           temperature: float = 1.,      # of the leave-one-out answer, see `temper`
            generator: torch.Generator | None = None, # where the draws come from
-           **options                     # of `descend`: keep_path, progress, device
+           device: str | torch.device | None = None, # where the states live; None: where the network is
+           keep_path: bool = False,      # keep every state on the way
+           progress: bool = False,       # show a bar
+           corrections: int | Callable = 0, # moves forth and back after each step, or a function of the time reached
+           step: str = "tweedie",        # or "euler", "first jump"
+           more: float = 2.              # times the noise 1 - alpha to which a move goes; where that is above 1, none is made
            ) -> Sample:
     "Texts, from noise. All draws in float64. Raises TypeError, ValueError; for NaN it names the time and the tensor."
-    if isinstance(more, bool) or not isinstance(more, (int, float)) or not 1 < more < math.inf: raise ValueError(f"more: expected a finite number above 1, got {more!r}")
-    many = corrections if callable(corrections) else lambda t, n=check_count(corrections, "corrections", 0): n
-    law, calls = self.rows(model, step), 0
+    more, many, calls = check_number(more, "more", above=1), correction_count(corrections), 0
+    system, asked = self.tempered(model, temperature)
+    law = system.rows(asked, step)
     def corrected(x, s, t):
         nonlocal calls
-        noise = more * (1 - self.kernel.alpha(t)); fix = check_count(many(t), "corrections", 0) if 0 < t < 1 and noise < 1 else 0
+        noise = more * (1 - self.kernel.alpha(t)); fix = many(t) if 0 < t < 1 and noise < 1 else 0
         up = self.kernel.alpha.inverse(1 - noise).item() if fix else t
         for _ in range(fix if up > t else 0): x = draw(law(self.kernel.jump(x, t, up, generator), t, up), generator); calls += 1
         calls += 1
         return law(x, s, t)
-    return replace(descend(corrected, self.kernel, shape, times, generator, **options), calls=calls)
+    return replace(descend(corrected, self.kernel, shape, times, generator, keep_path, progress, device_of(model, device)), calls=calls)
 
 # %% ../nbs/14_sedd.ipynb #9afae68e
 @patch
@@ -152,7 +190,7 @@ class Triples(nn.Module):
                  dtype: torch.dtype = torch.float32): # of the recursion
         super().__init__(); K = kernel.K; self.kernel = kernel; t = check_states(tokens.long(), K, "tokens")
         if t.ndim != 1 or len(t) < 3: raise ValueError(f"tokens: expected shape (n,) with n of at least 3, got {tuple(t.shape)}")
-        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share < math.inf: raise ValueError(f"share: expected a finite number above 0, got {share!r}")
+        share = check_number(share, "share", above=0)
         def law(code, given): # counts of the last letter after each context, and `share` counts from `given`
             n = torch.bincount(code, minlength=given.numel()).double().view(given.shape)
             return (n + share * given) / (n.sum(-1, keepdim=True) + share)
@@ -188,9 +226,14 @@ class MasksFirst:
     share: float = .5    # of the steps
 
     def __post_init__(self):
-        if isinstance(self.share, bool) or not isinstance(self.share, (int, float)) or not 0 <= self.share <= 1: raise ValueError(f"share: expected a share in [0, 1], got {self.share!r}")
+        self.share = check_number(self.share, "share", least=0, most=1, word="share")
         if getattr(self.system, "head", "loo") != "loo": raise ValueError(f"system: expected leave-one-out answers, got the head {self.system.head!r}")
         self.masks = ScoreEntropy(Absorbing(self.system.kernel.K, linear_schedule()))
+
+    @property
+    def reads(self) -> str | None:
+        "What the network answers, as the system says."
+        return getattr(self.system, "reads", None)
 
     def noise(self, x_0: Tensor, generator: torch.Generator | None = None,
               done: float = 1.     # share of the run that lies behind

@@ -8,7 +8,7 @@ __all__ = ['step_generator', 'batch_indices', 'TrainConfig', 'EMA', 'clip_gradie
            'loss_by_level', 'plot_training', 'bf16_speedup']
 
 # %% ../nbs/07_training.ipynb #9f0dfb9f
-import hashlib, json, math, numbers, os, sys, time, warnings
+import hashlib, json, math, os, sys, time, warnings
 from collections import defaultdict
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -19,6 +19,8 @@ from typing import Callable, Iterator
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast_object_list
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
@@ -70,17 +72,14 @@ class TrainConfig:
     validate_every: int = 0     # steps; 0 validates once, at the end. Used if `fit` gets `validate`
 
     def __post_init__(self):
-        for name, least in dict(steps=1, batch_size=1, accumulate=1, seed=0, checkpoint_every=1, validate_every=0).items():
-            check_count(getattr(self, name), name, least)
-        for name, (expected, good) in dict(
-                lr=("a finite number above 0", lambda v: 0 < v < math.inf), warmup=("a share in [0, 1)", lambda v: 0 <= v < 1),
-                final_lr_frac=("a share in [0, 1]", lambda v: 0 <= v <= 1), clip=("a number above 0", lambda v: v > 0),
-                ema=("a decay in [0, 1)", lambda v: 0 <= v < 1),
-                weight_decay=("a finite number of at least 0", lambda v: 0 <= v < math.inf)).items():
-            v = getattr(self, name)
-            if isinstance(v, bool) or not isinstance(v, numbers.Real):
-                raise TypeError(f"{name}: expected {expected}, got {type(v).__name__} {v!r}")
-            if not good(v): raise ValueError(f"{name}: expected {expected}, got {v}")
+        counts = dict(steps=1, batch_size=1, accumulate=1, seed=0, checkpoint_every=1, validate_every=0)
+        for name, least in counts.items():
+            object.__setattr__(self, name, check_count(getattr(self, name), name, least))
+        ranges = dict(
+            lr=dict(above=0), warmup=dict(least=0, below=1, word="share"), final_lr_frac=dict(least=0, most=1, word="share"),
+            clip=dict(above=0, most=math.inf), ema=dict(least=0, below=1, word="decay"), weight_decay=dict(least=0))
+        for name, limits in ranges.items():
+            object.__setattr__(self, name, check_number(getattr(self, name), name, **limits))
         if self.mixed_precision not in ("no", "bf16"):
             raise ValueError(f"mixed_precision: expected 'no' or 'bf16', got {self.mixed_precision!r}")
 
@@ -96,15 +95,26 @@ class TrainConfig:
         "The fields that decide which numbers come out: all but how often to save and to validate."
         return {k: v for k, v in asdict(self).items() if k not in ("checkpoint_every", "validate_every")}
 
+# %% ../nbs/07_training.ipynb #3039b529
+def _plain_state(model):
+    "The state of a model under the names that it has without `torch.compile`, which puts `_orig_mod.` in front."
+    return {k.replace("_orig_mod.", ""): v for k, v in model.state_dict().items()}
+
+def _plain_parameters(model):
+    "Likewise its parameters."
+    return {k.replace("_orig_mod.", ""): p for k, p in model.named_parameters()}
+
+def _wide(v):
+    "Halves as float32: a thousandth of the way is less than the distance between two neighbours in bfloat16."
+    return v.float() if v.is_floating_point() and v.element_size() < 4 else v
+
 # %% ../nbs/07_training.ipynb #3e33f089
 class EMA:
     "A running mean of a model's weights and buffers (Polyak and Juditsky 1992). ValueError for a decay outside [0, 1) or another model's weights."
     def __init__(self, model: nn.Module, # whose weights to average; the average starts as a copy
                  decay: float = .999):   # the longest memory, 1 / (1 - decay) updates; 0 copies
-        if isinstance(decay, bool) or not isinstance(decay, numbers.Real): raise TypeError(f"decay: expected a number in [0, 1), got {decay!r}")
-        if not 0 <= decay < 1: raise ValueError(f"decay: expected a number in [0, 1), got {decay}")
-        self.decay, self.updates = decay, 0
-        self.shadow = {k: v.detach().clone() for k, v in model.state_dict().items()}
+        self.decay, self.updates = check_number(decay, "decay", least=0, below=1), 0
+        self.shadow = {k: _wide(v.detach()).clone() for k, v in _plain_state(model).items()}
 
     def rate(self) -> float: # d_n
         "The decay of the next update: min(decay, (1 + n) / (10 + n))."
@@ -115,7 +125,7 @@ class EMA:
         "Move the average towards the model's weights. Whole-number buffers are copied."
         d = self.rate()
         for k, v in self._matching(model):
-            if v.is_floating_point(): self.shadow[k].lerp_(v, 1 - d)
+            if v.is_floating_point(): self.shadow[k].lerp_(_wide(v), 1 - d)
             else: self.shadow[k].copy_(v)
         self.updates += 1
 
@@ -127,15 +137,15 @@ class EMA:
     @contextmanager
     def weights(self, model: nn.Module) -> Iterator[nn.Module]: # the same model, with averaged weights
         "`with ema.weights(model): ...` uses the average inside and puts the model's own weights back, bit for bit."
-        own = {k: v.clone() for k, v in model.state_dict().items()}
+        own = {k: v.clone() for k, v in _plain_state(model).items()}
         self.copy_to(model)
         try: yield model
         finally:
             with torch.no_grad():
-                for k, v in model.state_dict().items(): v.copy_(own[k])
+                for k, v in _plain_state(model).items(): v.copy_(own[k])
 
     def _matching(self, model):
-        state = model.state_dict()
+        state = _plain_state(model)
         if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in self.shadow.items()}:
             raise ValueError(f"model: expected the model that is averaged, with {len(self.shadow)} tensors, got other names or shapes")
         return state.items()
@@ -146,8 +156,7 @@ def clip_gradients(model: nn.Module,    # with gradients
                    clip: float = 100.   # longest gradient allowed; math.inf only measures
                    ) -> float:          # the norm before clipping
     "Scale all gradients so that together they are at most `clip` long (Pascanu et al. 2013, Algorithm 1). FloatingPointError names a gradient that is not finite."
-    if isinstance(clip, bool) or not isinstance(clip, numbers.Real): raise TypeError(f"clip: expected a number above 0, got {clip!r}")
-    if not clip > 0: raise ValueError(f"clip: expected a number above 0, got {clip}")
+    clip = check_number(clip, "clip", above=0, most=math.inf)
     grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     if not grads: raise ValueError("model: expected gradients, got none (call backward first)")
     norms = torch.stack([g.norm() for g in grads.values()]).cpu().double()
@@ -204,6 +213,7 @@ def read_tensors(path: str | Path # a file of `write_tensors`
             head = f.metadata() or {}
             tensors = {name: f.get_tensor(name) for name in f.keys()}
     except SafetensorError as e: raise DamagedFile(f"{path.name}: cut short or altered ({e})") from None
+    except OSError as e: raise ValueError(f"path: expected a checkpoint file that can be read, got {path} ({e.strerror or e})") from None
     if set(head) != {"notes", "sha256"}: raise DamagedFile(f"{path.name}: altered, or not a checkpoint of this course")
     if head["sha256"] != _checksum(tensors, head["notes"]): raise DamagedFile(f"{path.name}: altered (its checksum does not match)")
     return {name: x.clone() for name, x in tensors.items()}, json.loads(head["notes"])   # copies: the file may go
@@ -247,7 +257,7 @@ def _optimizer_states(optimizers):
 
 def _identity(model, config, optimizers, data):
     "What must be equal for a run to go on, as JSON gives it back."
-    names = {p: name for name, p in model.named_parameters()}
+    names = {p: name for name, p in _plain_parameters(model).items()}
     speed = ("params", "lr", "foreach", "fused", "capturable", "maximize", "differentiable")
     kinds = [[type(o).__name__, [{**{k: v for k, v in g.items() if k not in speed}, "of": [names[p] for p in g["params"]]}
                                  for g in o.param_groups]] for o in optimizers]
@@ -256,7 +266,7 @@ def _identity(model, config, optimizers, data):
 def _part(tensors, prefix): return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 def _check_model(saved, model, path):
-    here, tell = model.state_dict(), lambda x: "absent" if x is None else f"{tuple(x.shape)} {x.dtype}"
+    here, tell = _plain_state(model), lambda x: "absent" if x is None else f"{tuple(x.shape)} {x.dtype}"
     for name in [*here, *saved]:
         a, b = tell(saved.get(name)), tell(here.get(name))
         if a != b: raise ValueError(f"{path.name}: of another model: '{name}' is {a} in the file, {b} in this model")
@@ -269,17 +279,36 @@ def save_checkpoint(folder: str | Path,      # where; must exist
                     data: str = "",          # a fingerprint of the data
                     keep: int = 2            # older ones are removed once this one stands
                     ) -> Path:               # the file
-    "Write `step-NNNNNNNN.safetensors`, whole or not at all; keep the latest two."
+    "Write `step-NNNNNNNN.safetensors`, whole or not at all; keep the latest two. Raises ValueError where a folder has that name, OSError (no space, no right)."
     check_count(keep, "keep")
+    path = Path(folder) / f"step-{result.step:08}.safetensors"
+    if path.is_dir(): raise ValueError(f"folder: expected room for the file {path.name} in {folder}, got a folder of that name")
     states, plain = _optimizer_states(optimizers)
-    tensors = {**{f"model.{k}": v for k, v in model.state_dict().items()}, **{f"ema.{k}": v for k, v in result.ema.shadow.items()}, **states,
+    tensors = {**{f"model.{k}": v for k, v in _plain_state(model).items()}, **{f"ema.{k}": v for k, v in result.ema.shadow.items()}, **states,
                **{f"history.{k}": torch.tensor(getattr(result, k), dtype=torch.float64) for k in ("loss", "lr", "grad_norm")},
                "history.t": result.t, "history.item_loss": result.item_loss}
-    path = write_tensors(Path(folder) / f"step-{result.step:08}.safetensors", tensors, {
+    write_tensors(path, tensors, {
         "version": 1, "step": result.step, "ema_updates": result.ema.updates, "validation": result.validation,
-        "plain": plain, **_identity(model, config, optimizers, data)})
-    for old in [*sorted(path.parent.glob("step-*.safetensors"))[:-keep], *path.parent.glob(".step-*.tmp")]: old.unlink(missing_ok=True)
+        "plain": plain, "parts": sorted(tensors), **_identity(model, config, optimizers, data)})
+    for old in sorted(path.parent.glob("step-*.safetensors"))[:-keep]:
+        if not old.is_dir(): old.unlink(missing_ok=True)
     return path
+
+def _check_parts(tensors, notes, path):
+    "Refuse a file that says of itself that it is whole and lacks a part."
+    needed = {f"history.{k}" for k in ("loss", "lr", "grad_norm", "t", "item_loss")} | set(notes.get("parts", tensors))
+    said = {"step", "ema_updates", "validation", "plain", "config", "optimizers", "data"}
+    missing = sorted(needed - set(tensors)) + sorted(said - set(notes))
+    if missing: raise DamagedFile(f"{path.name}: incomplete, '{missing[0]}' is missing")
+
+def _split_states(tensors, notes, optimizers, path):
+    "The state of each optimizer, by the number of its parameter."
+    states = [defaultdict(dict) for _ in optimizers]
+    for key, v in {**_part(tensors, "optimizer."), **_part(notes["plain"], "optimizer.")}.items():
+        k, i, name = key.split(".", 2)
+        if not (k.isdecimal() and int(k) < len(states) and i.isdecimal()): raise DamagedFile(f"{path.name}: 'optimizer.{key}' belongs to no optimizer of this run")
+        states[int(k)][int(i)][name] = v
+    return [dict(state) for state in states]
 
 def load_checkpoint(path: str | Path,       # a file of `save_checkpoint`
                     model: nn.Module,       # gets the weights
@@ -291,20 +320,23 @@ def load_checkpoint(path: str | Path,       # a file of `save_checkpoint`
     "Put a run where the file left it. ValueError if it is damaged or of another model, config, optimiser or data; then nothing is changed."
     path = Path(path)
     tensors, notes = read_tensors(path)
-    if notes.get("version") != 1: raise ValueError(f"{path.name}: expected version 1 of a checkpoint, got {notes.get('version')}")
-    _check_model(_part(tensors, "model."), model, path)
+    version = notes.get("version") if isinstance(notes, dict) else None
+    if version != 1: raise ValueError(f"{path.name}: expected version 1 of a checkpoint, got {version}")
+    _check_parts(tensors, notes, path)
+    weights, averages = _part(tensors, "model."), _part(tensors, "ema.")
+    _check_model(weights, model, path)
     here = _identity(model, config, optimizers, data)
     for k, v in here["config"].items():
         if notes["config"].get(k) != v: raise ValueError(f"{path.name}: of another config: {k} is {notes['config'].get(k)} in the file, {v} here")
     for k in ("optimizers", "data"):
         if notes[k] != here[k]: raise ValueError(f"{path.name}: written with other {k}: {notes[k]} in the file, {here[k]} here")
-    model.load_state_dict(_part(tensors, "model."))
-    states = defaultdict(lambda: defaultdict(dict))
-    for key, v in {**_part(tensors, "optimizer."), **_part(notes["plain"], "optimizer.")}.items():
-        k, i, name = key.split(".", 2)
-        states[int(k)][int(i)][name] = v
-    for k, optimizer in enumerate(optimizers): optimizer.load_state_dict({**optimizer.state_dict(), "state": dict(states[k])})
-    for k, v in _part(tensors, "ema.").items(): result.ema.shadow[k].copy_(v)
+    states, shapes = _split_states(tensors, notes, optimizers, path), lambda x: {k: v.shape for k, v in x.items()}
+    if shapes(averages) != shapes(result.ema.shadow): raise DamagedFile(f"{path.name}: incomplete, its averaged weights are not those of this model")
+    # From here on nothing is refused: what was looked at is put in its place.
+    with torch.no_grad():
+        for k, v in _plain_state(model).items(): v.copy_(weights[k])
+    for optimizer, state in zip(optimizers, states): optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    for k, v in averages.items(): result.ema.shadow[k].copy_(v)
     result.step, result.ema.updates = notes["step"], notes["ema_updates"]
     result.validation = [tuple(v) for v in notes["validation"]]
     result.t, result.item_loss = tensors["history.t"], tensors["history.item_loss"]
@@ -317,9 +349,13 @@ def load_weights(path: str | Path, # a checkpoint, or `write_tensors(path, model
                  ) -> dict:        # the file's notes
     "Read only weights, to sample or to evaluate. ValueError if the file is damaged or of another model."
     tensors, notes = read_tensors(path)
+    here = _plain_state(model)
     weights = (_part(tensors, "ema.") if ema else {}) or _part(tensors, "model.") or tensors
+    halves = {k: v.dtype for k, v in here.items() if v.is_floating_point() and v.element_size() < 4}
+    if ema: weights = {k: v.to(halves.get(k, v.dtype)) for k, v in weights.items()}      # averages of halves are kept in float32
     _check_model(weights, model, Path(path))
-    model.load_state_dict(weights)
+    with torch.no_grad():
+        for k, v in here.items(): v.copy_(weights[k])
     return notes
 
 # %% ../nbs/07_training.ipynb #8cdeb603
@@ -333,7 +369,17 @@ def _start_accelerator(config, accelerator=None):
         cpu = running().device.type == "cpu" if running() else not torch.cuda.is_available()
         accelerator = Accelerator(mixed_precision=config.mixed_precision, cpu=cpu)
     accelerator.gradient_accumulation_steps = 1
+    _tell_lonely(accelerator)
     return accelerator
+
+def _tell_lonely(accelerator):
+    "Warn if a launcher was asked for several processes and this one is alone. `accelerate launch` names a port to meet at only for several."
+    if accelerator.num_processes > 1: return
+    world = os.environ.get("WORLD_SIZE", "")
+    launched = {"ACCELERATE_USE_CPU", "ACCELERATE_DYNAMO_BACKEND", "MASTER_ADDR", "MASTER_PORT"} <= set(os.environ)
+    if (world.isdecimal() and int(world) > 1) or (launched and not world):
+        warnings.warn("fit: several processes were asked for, and this one trains alone; on the CPU `accelerate launch` starts several only with MPI, "
+                      "use `torchrun --nproc_per_node 2 train.py`", stacklevel=4)
 
 # %% ../nbs/07_training.ipynb #ac0274dd
 def _read_loss(out, rows):
@@ -343,18 +389,24 @@ def _read_loss(out, rows):
             got = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(f"loss_fn: expected one {what} per item, floats of shape ({rows},), got {got}")
     if not loss.requires_grad: raise ValueError("loss_fn: expected a loss that depends on the model's parameters, got one without a gradient")
-    return loss, t
+    return _wide(loss), t
 
 def _seed_torch(seed, device): # torch.manual_seed queues a call for each absent GPU, every time
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda": torch.cuda.manual_seed(seed)
+    if device.type == "mps": torch.mps.manual_seed(seed)
+
+def _move(x, device):
+    "`x` on the device, in float32 if it is in float64 and the device has none."
+    if x.dtype == torch.float64 and not has_float64(device): x = x.float()
+    return x.to(device)
 
 def _one_step(accelerator, net, model, loss_fn, noised, indices, config, step, optimizers):
     "Gradient of the whole batch, in pieces; checks; one update. Returns losses (B,), times (B,) or None, norm."
     world, rank, pieces = accelerator.num_processes, accelerator.process_index, config.accumulate
     rows, losses, times = config.batch_size // (world * pieces), [], []
     for place in range(rank * pieces, (rank + 1) * pieces):
-        part = [x[place * rows:(place + 1) * rows].to(accelerator.device) for x in noised]
+        part = [_move(x[place * rows:(place + 1) * rows], accelerator.device) for x in noised]
         _seed_torch(step_generator(config.seed, step, f"model/{place}").initial_seed(), accelerator.device)
         last = place == (rank + 1) * pieces - 1
         with nullcontext() if last else accelerator.no_sync(net):
@@ -415,18 +467,64 @@ def _fingerprint(data):
     rows = torch.linspace(0, len(data[0]) - 1, min(64, len(data[0]))).long()
     return _checksum({f"{i} {tuple(x.shape)}": x[rows].cpu().contiguous() for i, x in enumerate(data)}, "")[:16]
 
-def _resume(folder, *parts):
-    "Go on from the newest checkpoint that can be read. Returns the folder as a Path."
+def _open_folder(folder):
+    "The folder for checkpoints, which can be written to, as a Path."
     folder = Path(folder)
     try: folder.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise ValueError(f"folder: expected a folder to write to, got {folder} ({e.strerror})") from None
     if not os.access(folder, os.W_OK): raise ValueError(f"folder: expected a folder to write to, got {folder} (no right to write)")
+    return folder
+
+def _lock(folder):
+    "The folder's lock, held. The system lets go of it when the process ends, however it ends."
+    lock = FileLock(folder / ".lock", timeout=0)
+    try: lock.acquire()
+    except Timeout: raise ValueError(f"folder: expected a folder of one run, got {folder}, where another run is writing; wait for its end or take another folder") from None
+    except (OSError, NotImplementedError) as e:
+        warnings.warn(f"folder: {folder} cannot be locked ({e}); take care that no other run uses it", stacklevel=4)
+    return lock
+
+@contextmanager
+def _alone_in(folder, accelerator):
+    "`with _alone_in(folder, accelerator) as folder: ...` keeps other runs out. The main process takes the lock; all hear if it could not."
+    if folder is None:
+        yield None
+        return
+    folder, lock, refused = Path(folder), None, [None]
+    if accelerator.is_main_process:
+        try:
+            folder = _open_folder(folder)
+            lock = _lock(folder)
+            for left in folder.glob(".step-*.tmp"):                                # of a run that was killed
+                if not left.is_dir(): left.unlink(missing_ok=True)
+        except (ValueError, OSError) as e: refused = [str(e)]
+    if accelerator.num_processes > 1: refused = broadcast_object_list(refused)
+    if refused[0] is not None: raise ValueError(refused[0])
+    try: yield folder
+    finally:
+        if lock is not None: lock.release()
+
+def _resume(folder, *parts):
+    "Go on from the newest checkpoint that can be read."
     found = sorted(folder.glob("step-*.safetensors"), reverse=True)
     for path in found:
-        try: load_checkpoint(path, *parts); return folder
+        kind = "a folder" if path.is_dir() else "a link to nothing" if path.is_symlink() else "no file"
+        if not path.is_file(): raise ValueError(f"folder: expected checkpoints in {folder}, got {path.name}, which is {kind}; move it away")
+    for path in found:
+        try: return load_checkpoint(path, *parts)
         except DamagedFile as e: warnings.warn(f"{e}; going on from the checkpoint before it", stacklevel=3)
     if found: raise ValueError(f"folder: no checkpoint in {folder} can be read; remove them to start anew")
-    return folder
+
+def _good(folder):
+    "The name of the newest checkpoint, for a message."
+    newest = max(folder.glob("step-*.safetensors"), default=None) if folder is not None else None
+    return f"last good checkpoint: {newest.name if newest else 'none'}"
+
+def _save(folder, model, config, result, *parts):
+    "Save, or say in one sentence why not."
+    try: save_checkpoint(folder, model, config, result, *parts)
+    except OSError as e:
+        raise OSError(e.errno, f"step {result.step} of {config.steps}: no checkpoint could be written to {folder} ({e.strerror or e}); {_good(folder)}") from None
 
 # %% ../nbs/07_training.ipynb #af1972a9
 def fit(model: nn.Module,          # trained in place, on the accelerator's device; ends with its own weights, not the averaged ones
@@ -436,28 +534,37 @@ def fit(model: nn.Module,          # trained in place, on the accelerator's devi
         noise: Callable | None = None, # noise(*items, generator) -> tensors with B rows, for the whole batch, on the CPU; None: the items
         optimizers: Optimizer | list[Optimizer] | None = None, # of the model's parameters, with their largest rates; None: AdamW
         validate: Callable | None = None, # validate(model) -> float, called without gradients, with averaged weights
-        folder: str | Path | None = None, # for checkpoints; a run found there is gone on with
+        folder: str | Path | None = None, # for checkpoints, of one run at a time; a run found there is gone on with
         accelerator: Accelerator | None = None, # None: one that fits
         progress: bool = True      # show a bar
         ) -> TrainResult:          # averaged weights and history
     """Train. On the CPU in float32, with equal threads and processes, the result is a function of the arguments, bit for bit, however often the run was stopped.
-    Raises TypeError or ValueError for arguments it cannot serve, FloatingPointError (step and culprit named) when a number is not finite."""
+    Raises TypeError or ValueError for arguments it cannot serve and for a folder in which another run is writing, FloatingPointError (step and culprit named)
+    when a number is not finite, OSError when a checkpoint cannot be written."""
     if not isinstance(model, nn.Module): raise TypeError(f"model: expected an nn.Module, got {type(model).__name__}")
     if not isinstance(config, TrainConfig): raise TypeError(f"config: expected a TrainConfig, got {type(config).__name__}")
     for f, name, needed in ((loss_fn, "loss_fn", True), (noise, "noise", False), (validate, "validate", False)):
         if not callable(f) and (needed or f is not None): raise TypeError(f"{name}: expected a function, got {type(f).__name__}")
     data = _rows(data, "data")
     accelerator = _start_accelerator(config, accelerator)
-    main, world = accelerator.is_main_process, accelerator.num_processes
+    world = accelerator.num_processes
     if config.batch_size % (world * config.accumulate):
         raise ValueError(f"batch_size: expected a multiple of processes times accumulate, {world} x {config.accumulate}, got {config.batch_size}")
-    start_time, was_training, marks = time.perf_counter(), model.training, set(model.__dict__)
+    with _alone_in(folder, accelerator) as folder:
+        return _run(model, loss_fn, data, config, noise, optimizers, validate, folder, accelerator, progress)
+
+def _run(model, loss_fn, data, config, noise, optimizers, validate, folder, accelerator, progress):
+    "What `fit` does when its arguments have been looked at and the folder is its own."
+    main = accelerator.is_main_process
+    start_time, was_training = time.perf_counter(), model.training
+    inner = getattr(model, "_orig_mod", model)                                     # of a model that `torch.compile` wraps
+    before = [(m, set(m.__dict__)) for m in {model, inner}]
     net = accelerator.prepare(model)
     cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
     try:
         optimizers = _bind(optimizers, model, config)
         result, stamp = TrainResult(EMA(model, config.ema)), _fingerprint(data)
-        if folder is not None: folder = _resume(folder, model, config, result, optimizers, stamp)
+        if folder is not None: _resume(folder, model, config, result, optimizers, stamp)
         result.resumed_from = result.step
         with torch.random.fork_rng(devices=cuda), _bar(config, result, progress and main) as bar:
             net.train()
@@ -470,9 +577,7 @@ def fit(model: nn.Module,          # trained in place, on the accelerator's devi
                     losses, times, norm = _one_step(accelerator, net, model, loss_fn, noised, indices, config, step, optimizers)
                     save = folder is not None and ((step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps)
                     if save or step + 1 == config.steps: _check_parameters(model)
-                except FloatingPointError as e:
-                    good = max(folder.glob("step-*.safetensors"), default=None) if folder is not None else None
-                    raise FloatingPointError(f"step {step + 1} of {config.steps}: {e}; last good checkpoint: {good.name if good else 'none'}") from None
+                except FloatingPointError as e: raise FloatingPointError(f"step {step + 1} of {config.steps}: {e}; {_good(folder)}") from None
                 result.ema.update(model)
                 result.step = step + 1
                 result.loss.append(losses.mean().item()); result.grad_norm.append(norm); result.lr.append(optimizers[0].param_groups[0]["lr"])
@@ -482,13 +587,14 @@ def fit(model: nn.Module,          # trained in place, on the accelerator's devi
                     model.eval()
                     with torch.no_grad(), result.ema.weights(model): result.validation.append((step + 1, float(validate(model))))
                     net.train()
-                if save and main: save_checkpoint(folder, model, config, result, optimizers, stamp)
+                if save and main: _save(folder, model, config, result, optimizers, stamp)
                 seen = f", loss {sum(result.loss[-20:]) / len(result.loss[-20:]):.4g}, lr {result.lr[-1]:.1e}"
                 bar.set_postfix_str(seen[2:] + (f", validation {result.validation[-1][1]:.4g}" if result.validation else ""), refresh=False)
                 bar.update()
         accelerator.wait_for_everyone()
     finally:
-        for name in {"forward", "_original_forward", "_is_accelerate_prepared"} & set(model.__dict__) - marks: delattr(model, name)
+        for m, marks in before:
+            for name in {"forward", "_original_forward", "_is_accelerate_prepared"} & set(m.__dict__) - marks: delattr(m, name)
         model.zero_grad(set_to_none=True); model.train(was_training)
     result.seconds = time.perf_counter() - start_time
     return result

@@ -45,10 +45,15 @@ def rotary(L: int,                # places
     "Angles of rotary positions: place times frequency, d/2 geometric frequencies from 1 down (Su et al. 2021, 2104.09864, sec. 3.2). Raises TypeError, ValueError."
     check_count(L, "L")
     if check_count(d, "d", 2) % 2: raise ValueError(f"d: expected an even number, got {d}")
-    if not 0 < slowest <= 1: raise ValueError(f"slowest: expected a frequency in (0, 1], got {slowest}")
-    w = slowest ** torch.linspace(0, 1, d // 2, device=device, dtype=dtype)
-    angle = torch.arange(L, device=device, dtype=dtype)[:, None] * w
-    return angle.cos(), angle.sin()
+    slowest = check_number(slowest, "slowest", above=0, most=1, word="frequency")
+    return _turns(L, d, slowest, device, dtype)
+
+def _turns(L, d, slowest, device, dtype):
+    "cos and sin of place times frequency. The angles are made in float32 at least: bfloat16 does not know place 257."
+    wide = dtype if dtype == torch.float64 else torch.float32
+    w = slowest ** torch.linspace(0, 1, d // 2, device=device, dtype=wide)
+    angle = torch.arange(L, device=device, dtype=wide)[:, None] * w
+    return angle.cos().to(dtype), angle.sin().to(dtype)
 
 # %% ../nbs/13_transformer.ipynb #0325adca
 def rotate(x: Tensor,             # (..., L, d)
@@ -125,13 +130,13 @@ def letter_frequencies(tokens: Tensor,    # (n,) whole numbers in 0..K-1, memory
     "log((count + smooth) / (n + K smooth)) of each symbol, in nats. Raises TypeError, ValueError."
     check_count(K, "K")
     if not isinstance(tokens, Tensor) or tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool: raise TypeError(f"tokens: expected a tensor of whole numbers, got {getattr(tokens, 'dtype', type(tokens).__name__)}")
-    if not 0 < smooth < math.inf: raise ValueError(f"smooth: expected a number above 0, got {smooth}")
+    smooth = check_number(smooth, "smooth", above=0)
     n = torch.zeros(K, dtype=torch.float64)
     for part in tokens.flatten().split(1 << 24): n += torch.bincount(check_states(part.long().cpu(), K, "tokens"), minlength=K)   # a piece at a time
     return ((n + smooth) / (n.sum() + K * smooth)).log().float()
 
 # %% ../nbs/13_transformer.ipynb #27d7c053
-class TextNet(nn.Module):
+class TextNet(Network):
     """A transformer for text: `net(x_t, t)` gives `outputs` numbers a place, (batch, L, outputs), for any L. Fresh, they are `frequencies`
     (zeros if None), whatever x_t and t. Without `time` it never looks at t. Raises TypeError or ValueError, naming the argument."""
     def __init__(self,
@@ -161,22 +166,23 @@ class TextNet(nn.Module):
             if check_finite(frequencies, "frequencies").shape != (outputs,): raise ValueError(f"frequencies: expected shape {(outputs,)}, got {tuple(frequencies.shape)}")
             with torch.no_grad(): self.head.bias.copy_(frequencies)
 
-    def check(self, x_t, t, y) -> Tensor | None: # t as (batch,) in the parameters' dtype, None for a network without time
+    def check(self, x_t, t=None, y=None):
         "Refuse what the network cannot read."
         if check_states(x_t, self.N, "x_t").ndim != 2 or not x_t.shape[1]: raise ValueError(f"x_t: expected shape (batch, L) with L of at least 1, got {tuple(x_t.shape)}")
         if y is not None: raise ValueError("y: expected None, this network knows no classes")
-        if self.time is None: return None
+        if self.time is None: return
         if t is None: raise ValueError("t: expected times for a network made with time=True, got None")
-        return check_times(t, "t", len(x_t)).to(self.head.weight.dtype).to(x_t.device).expand(len(x_t))
+        check_times(t, "t", len(x_t))
 
     def forward(self, x_t: Tensor,         # (batch, L) int64 in 0..N-1
                 t=None,                    # (batch,) or one number, in [0, 1]; not looked at without `time`
                 y: None = None             # no classes: here so that samplers may pass None
                 ) -> Tensor:               # (batch, L, outputs)
-        "Logits or log-scores in the parameters' dtype. Raises what `check_states` and `check_times` raise, and ValueError for shapes."
-        t = self.check(x_t, t, y)
-        e = None if t is None else self.time(sinusoid(t, 32, math.pi / 2, 50 * math.pi))
-        turn = rotary(x_t.shape[1], self.head_size, device=x_t.device, dtype=self.head.weight.dtype)
+        "Logits or log-scores in the parameters' dtype."
+        dtype, e = self.head.weight.dtype, None
+        if self.time is not None:
+            e = self.time(sinusoid(self.times(t, x_t), 32, math.pi / 2, 50 * math.pi).to(dtype))
+        turn = _turns(x_t.shape[1], self.head_size, 1 / 200, x_t.device, dtype)
         x = _norm(self.near(_norm(self.emb(x_t))))
         for block in self.blocks: x = block(x, turn, e)
         return self.head(_norm(x))
@@ -217,8 +223,8 @@ def text_optimizers(net: nn.Module,            # a TextNet
                     betas: tuple = (.9, .95)   # AdamW's
                     ) -> list[Optimizer]:      # for `fit`
     "Muon (chapter 10) for the blocks' four matrices, AdamW for embedding, neighbours, conditioning, gains and head."
-    inner = {n for n, p in net.named_parameters() if n.startswith("blocks.") and n.endswith(("qkv.weight", "mix.weight", "up.weight", "down.weight"))}
-    named = dict(net.named_parameters())
+    named = {n.replace("_orig_mod.", ""): p for n, p in net.named_parameters()}      # `torch.compile` puts this in front
+    inner = {n for n in named if n.startswith("blocks.") and n.endswith(("qkv.weight", "mix.weight", "up.weight", "down.weight"))}
     return [Muon([named[n] for n in named if n in inner], lr=muon_lr, momentum=momentum),
             torch.optim.AdamW([named[n] for n in named if n not in inner], lr=adam_lr, betas=betas, weight_decay=0., fused=True)]
 
@@ -235,7 +241,8 @@ def train_text(net: nn.Module,        # trained in place; ends in evaluation mod
                ema: float = 0.,       # decay of the averaged weights; 0 does not average
                **options              # of `fit`: progress, folder, validate, accelerator
                ) -> TrainResult:      # the run's history
-    "Train on random windows of a text, in float32, the learning rates falling in a line to zero. Raises what `fit` raises."
+    """Train on random windows of a text, the learning rates falling in a line to zero. What the network's answer means, `net.reads`, is what the
+    system says of it. Raises what `fit` raises."""
     for what in ("noise", "loss"):
         if not callable(getattr(system, what, None)): raise TypeError(f"system: expected noise(x_0, generator) and loss(model, ...), got {type(system).__name__} without {what}")
     step_of = {step_generator(seed, i).initial_seed(): i for i in range(check_count(steps, "steps"))}     # a resumed run knows its step by the noise
@@ -245,6 +252,7 @@ def train_text(net: nn.Module,        # trained in place; ends in evaluation mod
     config = TrainConfig(steps=steps, batch_size=batch_size, lr=.02, warmup=warmup, clip=math.inf, ema=ema, weight_decay=0., seed=seed)
     result = fit(net, system.loss, windows(tokens, length), config, noise=noise, optimizers=optimizers(net), **options)
     if ema: result.ema.copy_to(net)
+    if getattr(system, "reads", None) is not None: net.reads = system.reads
     net.eval().to(device)
     return result
 
@@ -280,7 +288,7 @@ class NextLetter:
     def ask(self, model, x_0):
         "Logits of every next letter, at once."
         if getattr(model, "causal", True) is False: raise ValueError("model: expected a causal network, got one that sees the letters it shall guess")
-        return check_logits(model(self.shifted(x_0)), x_0, self.K)
+        return check_logits(model(self.shifted(x_0), None, None), x_0, self.K)
 
     def noise(self, x_0: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, ...]:
         "There is none: (x_0,)."

@@ -6,73 +6,15 @@ Ends with a list of complaints, with file and cell, and leaves the last site as 
 leads nowhere, a picture is missing, a directive is unknown, an exercise has no check, a formula cannot be set, or a page would load anything from
 another host.
 """
-import logging, os, re, shutil, subprocess, sys, time, unicodedata
+import logging, os, re, shutil, subprocess, sys, time
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 from dress import cell_of, dress, faults, learners
+from finish import drawn_sizes, finish
 from house import ROOT, notebooks
 
 MADE, SITE = ROOT / "_proc", ROOT / "_docs"
 LOADS = {"link": "href", "script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src"}      # tags that make a browser fetch something
-
-
-def styled(text, variant):
-    "The letters of a formula as the characters that Unicode has for bold, double-struck and so on."
-    def one(c):
-        name = re.sub(r"^(LATIN|GREEK) | LETTER", "", unicodedata.name(c, ""))
-        for full in (f"MATHEMATICAL {variant.replace('-', ' ').replace('double struck', 'double-struck').upper()} {name}", f"{variant.upper()} {name}"):
-            try: return unicodedata.lookup(full)
-            except KeyError: continue
-        return c
-    return "".join(map(one, text))
-
-
-def parts_of(tex):
-    "A displayed formula in the parts that \\qquad separates, so that they can stand below one another where they do not fit side by side."
-    parts, depth = [""], 0
-    for piece in re.split(r"(\\qquad(?![a-zA-Z])|\\begin|\\end|\\left(?![a-zA-Z])|\\right(?![a-zA-Z])|\\.|[{}])", tex):
-        depth += (piece in ("{", "\\begin", "\\left")) - (piece in ("}", "\\end", "\\right"))
-        if piece == "\\qquad" and not depth: parts.append("")
-        else: parts[-1] += piece
-    return [p for p in parts if p.strip()]
-
-
-def set_formulas(soup, page):
-    "TeX in the page becomes MathML, which a browser shows without a script and without a network. Returns complaints."
-    from bs4 import BeautifulSoup
-    from latex2mathml.converter import convert
-    said = []
-    for span in soup.select("span.math"):
-        tex = span.get_text(); block = tex.startswith("\\[")
-        made = []
-        for part in parts_of(tex[2:-2]) if block else [tex[2:-2]]:
-            plain = re.sub(r"\\arg(?![a-zA-Z])", r"\\operatorname{arg}", part).replace(r"\_", "_")        # what the converter lacks
-            plain = re.sub(r"\\([bB]igg?[lrm]?)\s*\\\|", r"\\\1‖", plain)
-            try: math = BeautifulSoup(convert(plain, display="block" if block else "inline"), "html.parser").math
-            except Exception as e: said.append(f"{page}: the formula {tex!r} cannot be set: {type(e).__name__} {e}"); break
-            if unknown := re.findall(r"\\(?:[a-zA-Z]+|.)", math.get_text()): said.append(f"{page}: the formula {tex!r} has {', '.join(unknown)}, which cannot be set")
-            math["alttext"] = part.strip()
-            for tag in math.find_all(mathvariant=True):         # browsers know no variant but "normal": the letters of the others have characters of their own
-                if tag["mathvariant"] != "normal": tag.string = styled(tag.get_text(), tag.attrs.pop("mathvariant"))
-            for name in math.find_all("mi", string=re.compile(r"^[a-z]{2,}$")):         # log p, not logp
-                last = name if name.parent.name == "mrow" or name.parent is math else name.parent
-                if (following := last.find_next_sibling()) is not None and following.get_text() not in ("(", "\u2061"): last.insert_after(soup.new_tag("mspace", width="0.17em"))
-            made.append(math)
-        else: span.clear(); span.extend(made)
-    for tag in soup.select("link[href*='katex'], script[src*='katex']"): tag.decompose()
-    return said
-
-
-def finish(folder):
-    "smalldocs' pages: formulas as MathML, no fonts of another host, and only those rules and icons that a page uses."
-    from bs4 import BeautifulSoup
-    said = []
-    for path in sorted(folder.glob("*.html")):
-        soup = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
-        said += set_formulas(soup, path.name)
-        path.write_text(str(soup), encoding="utf-8")
-    slim(folder)
-    return said
 
 
 def slim(folder):
@@ -104,30 +46,17 @@ def slim(folder):
     for css in folder.glob("site_libs/*icons*/*.css"): css.write_text(re.sub(r'url\([^)]*woff2[^)]*\) format\("woff2"\),', "", css.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def without_widgets(folder):
-    "Quarto adds require.js and jQuery, from another host, to every page on which an output is HTML; the course's players need neither."
-    from bs4 import BeautifulSoup
-    for path in folder.glob("*.html"):
-        soup = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
-        found = [tag for tag in soup.select("script[src]") if re.match(r"https://[^/]+/.*/(require|jquery)(\.min)?\.js$", tag["src"])]
-        for tag in found: tag.decompose()
-        if found: path.write_text(str(soup), encoding="utf-8")
-
-
-def readable_from_disk(folder):
-    "A browser lets no page fetch a file from disk, but it runs scripts: the index of the search, once more, as one."
-    index = folder / "search.json"
-    if index.exists(): index.with_suffix(".js").write_text(f"window.courseSearch={index.read_text(encoding='utf-8')}", encoding="utf-8")
-
-
-def pages_of(notebook):
-    "What smalldocs and what Quarto call the page of a notebook."
-    stem = notebook.removesuffix(".ipynb")
-    return f"{stem}.html", f"{stem.split('_', 1)[-1]}.html"
+def page_of(notebook):
+    "The address of a notebook's page, the same from either renderer."
+    return f"{notebook.removesuffix('.ipynb')}.html"
 
 
 def absent(folder):
-    return [f"{p.name}: it has no page" for p in notebooks() if not any((folder / page).exists() for page in pages_of(p.name))]
+    return [
+        f"{p.name}: it has no page"
+        for p in notebooks()
+        if not (folder / page_of(p.name)).exists()
+    ]
 
 
 def look_at(folder):
@@ -135,7 +64,7 @@ def look_at(folder):
     from bs4 import BeautifulSoup
     pages = {p.name: BeautifulSoup(p.read_text(encoding="utf-8"), "html.parser") for p in sorted(folder.glob("*.html"))}
     anchors = {name: {t["id"] for t in soup.select("[id]")} for name, soup in pages.items()}
-    own = {page: notebook for notebook in (p.name for p in notebooks()) for page in pages_of(notebook)}
+    own = {page_of(p.name): p.name for p in notebooks()}
     def at(name, link):
         "The notebook and the cell from which a page has a link, as far as they can be told."
         return f"{name}{cell_of(own.get(name, ''), unquote(link).replace('.html', '.ipynb'))}"
@@ -165,14 +94,24 @@ def build():
     shutil.rmtree(MADE, ignore_errors=True)
     refresh_quarto_yml(); proc_nbs()
     for path in sorted(MADE.glob("*.ipynb")): dress(path)
-    said, folder = [], MADE / "_docs"
-    if shutil.which("quarto"): subprocess.run(["quarto", "render", "--no-cache"], cwd=MADE, check=True); without_widgets(folder)
+    folder = MADE / "_docs"
+    if shutil.which("quarto"):
+        render = ["quarto", "render", "--no-cache"]
+        if subprocess.run(render, cwd=MADE).returncode:
+            return ["Quarto renders no site: what it says stands above."]
     else:
-        print("There is no Quarto here, so smalldocs renders the pages.", flush=True)
-        done = subprocess.run([str(Path(sys.executable).with_name("smalldocs")), "render", str(MADE)], capture_output=True, text=True)
-        if done.returncode: return [done.stdout + done.stderr]
-        said = finish(folder)
-    readable_from_disk(folder)
+        print(
+            "There is no Quarto here, so smalldocs renders the pages.",
+            flush=True,
+        )
+        smalldocs = str(Path(sys.executable).with_name("smalldocs"))
+        render = [smalldocs, "render", str(MADE)]
+        done = subprocess.run(render, capture_output=True, text=True)
+        if done.returncode:
+            return [done.stdout + done.stderr]
+    said = finish(folder, drawn_sizes(MADE))
+    if not shutil.which("quarto"):
+        slim(folder)
     learners(folder / "notebooks")
     return said
 
@@ -187,5 +126,5 @@ if __name__ == "__main__":
     os.replace(MADE / "_docs", SITE)
     shutil.rmtree(old, ignore_errors=True)
     size = lambda p: p.stat().st_size
-    pages = sorted(SITE.glob("*.html"), key=size)
+    pages = sorted((SITE / page_of(p.name) for p in notebooks()), key=size)
     print(f"{len(pages)} pages in _docs, the largest {pages[-1].name} with {size(pages[-1]) / 1e3:.0f} kB: {time.time() - start:.0f} s")

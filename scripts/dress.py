@@ -3,7 +3,7 @@
 Both renderers get it, because it is put into the processed notebooks before either sees them. Also what is wrong in the notebooks themselves,
 with file and cell: links, pictures, directives, exercises, the sidebar.
 """
-import html, re
+import html, json, re
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 import nbformat, yaml
@@ -13,7 +13,7 @@ from learn import archive
 
 LONG_OUTPUT = 40        # lines; what is longer is folded
 TIMES = re.compile(r"Minutes to read: (\d+)([^.]*)\. Seconds to run on two cores: (\d+) \(measured(?:, ([^)]*))?\)([^.]*)\.\s*$", re.M)
-DIRECTIVES = set("default_exp export exports hide eval echo output slow cuda exercise check wrong code-fold code-summary fig-alt".split())
+DIRECTIVES = set("default_exp export exports hide eval echo output slow cuda exercise check wrong code-fold code-summary fig-alt fig-cap".split())
 
 
 def sidebar():
@@ -98,19 +98,88 @@ def made_line(nb, times):
             f'numpy {made["numpy"]} and matplotlib {made["matplotlib"]}, on {made["machine"]}.{took}</p>')
 
 
-def numbered(cell, number):
-    "The title in a page's front matter, with the number of its notebook."
+def addressed(cell, number=None):
+    """The front matter of a page, its title with the number of its notebook.
+
+    nbdev wants Quarto to call the page of 03_forward forward.html, which
+    smalldocs does not read: without that, both call it 03_forward.html.
+    """
     about = yaml.safe_load(cell.source.strip().strip("-"))
-    cell.source = "---\n" + yaml.safe_dump({**about, "title": f"{number} {about['title']}"}, allow_unicode=True) + "---\n"
+    about.pop("output-file", None)
+    if number:
+        about["title"] = f"{number} {about['title']}"
+    text = yaml.safe_dump(about, allow_unicode=True)
+    cell.source = f"---\n{text}---\n"
+
+
+STARTS = """
+
+<details><summary>What you start from</summary>
+
+```python
+{}
+```
+
+</details>"""
 
 
 def show_exercise(cells, e):
-    "On a page an exercise tells its stars and minutes, what a learner starts from, and has its check in a fold: nobody has solved it there."
-    task = next(c for c in cells if c.cell_type == "markdown" and re.search(rf"^#+ Exercise {re.escape(e.number)}: ", c.source, re.M))
+    """On a page an exercise is one box, from its task to its check.
+
+    It tells its stars and minutes and what a learner starts from, and has
+    its check in a fold: nobody has solved it there. The box begins below
+    the heading, which thus stays in the page's contents, and ends below
+    the cell of the check.
+    """
+    heading = rf"^#+ Exercise {re.escape(e.number)}: .*$"
+    task = next(
+        c
+        for c in cells
+        if c.cell_type == "markdown" and re.search(heading, c.source, re.M)
+    )
     task.source = e.headed(task.source)
-    if "```python" not in task.source: task.source += f"\n\n<details><summary>What you start from</summary>\n\n```python\n{e.given}\n```\n\n</details>"
-    check = next(c for c in cells if c.cell_type == "code" and f'@check_answer("{e.number}"' in c.source)
-    check.source, check.outputs = f'#| code-fold: true\n#| code-summary: "The check of {e.number}"\n{check.source}', []
+    if "```python" not in task.source:
+        task.source += STARTS.format(e.given)
+    check = next(
+        c
+        for c in cells
+        if c.cell_type == "code"
+        and f'@check_answer("{e.number}"' in c.source
+    )
+    check.source = (
+        "#| code-fold: true\n"
+        f'#| code-summary: "The check of {e.number}"\n'
+        f"{check.source}"
+    )
+    check.outputs = []
+    box = "\\g<0>\n\n::::: {.course-exercise}\n"
+    task.source = re.sub(heading, box, task.source, count=1, flags=re.M)
+    closed = nbformat.v4.new_markdown_cell(
+        ":::::", id=f"course-end-{e.number.replace('.', '-')}"
+    )
+    cells.insert(cells.index(check) + 1, closed)
+
+
+def caption(cell):
+    """A picture's caption is the first sentence of what stands for it.
+
+    The whole of `#| fig-alt` is read to those who do not see the picture;
+    `#| fig-cap` in the cell says something else to those who do.
+    """
+    pictures = [
+        out
+        for out in cell.get("outputs", [])
+        if "image/png" in out.get("data", {})
+    ]
+    alt = re.search(r"^#\|[ \t]*fig-alt:[ \t]*(.*)$", cell.source, re.M)
+    if len(pictures) != 1 or not alt:
+        return
+    if re.search(r"^#\|[ \t]*fig-cap:", cell.source, re.M):
+        return
+    words = str(yaml.safe_load(alt[1]))
+    first = re.split(r"(?<=[.!?])\s+(?=[A-Z])", words.strip(), maxsplit=1)[0]
+    line = f"#| fig-cap: {json.dumps(first, ensure_ascii=False)}\n"
+    cell.source = cell.source.replace(alt[0] + "\n", alt[0] + "\n" + line, 1)
 
 
 def fold_long(cell):
@@ -141,6 +210,7 @@ def dress(path):
             cell.source = stay(cell.source)
         elif cell.cell_type == "code":
             fold_long(cell)
+            caption(cell)
             for out in cell.outputs:
                 if "text/markdown" not in out.get("data", {}): continue
                 blocks = re.split(r"(^```.*?^```)", out.data["text/markdown"], flags=re.M | re.S)          # in a signature nbdev's links would be read as they are written
@@ -151,8 +221,9 @@ def dress(path):
     if path.stem != "index":
         exercises = find_exercises(solved, path.stem)
         for e in exercises: show_exercise(page.cells, e)
-        numbered(page.cells[0], path.stem[:2])
+        addressed(page.cells[0], path.stem[:2])
         page.cells.insert(1, new(bar(path.name, times, exercises), "bar"))
+    else: addressed(page.cells[0])
     page.cells.append(new(made_line(solved, times), "made"))
     nbformat.write(page, path)
 

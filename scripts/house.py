@@ -1,6 +1,7 @@
 "What the scripts share: where things are, the chapters, and what a saved notebook may hold."
-import ast, json, os, platform, re, sys
+import ast, json, os, platform, re, sys, tempfile
 from configparser import ConfigParser
+from functools import lru_cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,9 +25,77 @@ def find_chapter(name):
     sys.exit(f"There is no chapter {name!r}, there are: {have}." if stem else f"Say which chapter, as in CHAPTER=03_forward; there are: {have}.")
 
 
+def can_be_written(folder):
+    "Can files be made in it, once it is there? Nothing is left behind."
+    try:
+        while not folder.exists():
+            folder = folder.parent
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+@lru_cache(None)
+def spare_home():
+    "Where things go that the home folder cannot take: into the virtual environment."
+    folder = Path(sys.prefix) / "home"
+    if can_be_written(folder):
+        return folder
+    return Path(tempfile.mkdtemp(prefix="course-home-"))
+
+
+def usual_folders():
+    "What Jupyter, IPython, matplotlib and the course keep of a user, and where."
+    given, home = os.environ.get, Path(os.path.expanduser("~"))
+    shared = home / ".local" / "share"
+    if sys.platform == "darwin":
+        data = home / "Library" / "Jupyter"
+    elif os.name == "nt":
+        data = Path(given("APPDATA") or home) / "jupyter"
+    else:
+        data = Path(given("XDG_DATA_HOME") or shared) / "jupyter"
+    data = Path(given("JUPYTER_DATA_DIR") or data)
+    return {
+        "JUPYTER_CONFIG_DIR": home / ".jupyter",
+        "JUPYTER_DATA_DIR": data,
+        "JUPYTER_RUNTIME_DIR": data / "runtime",
+        "IPYTHONDIR": home / ".ipython",
+        "MPLCONFIGDIR": home / ".config" / "matplotlib",
+        "DISCRETE_DIFFUSION_PROGRESS": shared / LIB.name / "progress.jsonl",
+    }
+
+
+def own_folders():
+    """Variables that lead to folders of our own; none where the usual ones serve.
+
+    Where one cannot be written to (a home that is read-only, or belongs to
+    root), a folder in the virtual environment takes its place, and settings in
+    the old place are still read.
+    """
+    made = {}
+    for name, usual in usual_folders().items():
+        folder = Path(os.environ.get(name) or usual)
+        if can_be_written(folder.parent if folder.suffix else folder):
+            continue
+        instead = spare_home() / (name.lower() + folder.suffix)
+        (instead.parent if folder.suffix else instead).mkdir(
+            parents=True, exist_ok=True
+        )
+        made[name] = str(instead)
+        search = {
+            "JUPYTER_CONFIG_DIR": "JUPYTER_CONFIG_PATH",
+            "JUPYTER_DATA_DIR": "JUPYTER_PATH",
+        }.get(name)
+        if search:
+            paths = [os.environ.get(search), str(folder)]
+            made[search] = os.pathsep.join(filter(None, paths))
+    return made
+
+
 def environment(threads=None):
-    "The environment of a process that runs a notebook: this Python's kernel, and `threads` threads (None: all)."
-    env = dict(os.environ, JUPYTER_PREFER_ENV_PATH="1")
+    "The environment of a process that runs a notebook: this Python's kernel, folders that it can write to, and `threads` threads (None: all)."
+    env = dict(os.environ, JUPYTER_PREFER_ENV_PATH="1") | own_folders()
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "IN_TEST", "MPLBACKEND"): env.pop(name, None)
     if threads is not None: env.update({n: str(threads) for n in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")})
     return env

@@ -6,19 +6,52 @@
     learn.py --solved yes          open the solved notebooks in nbs/ (to change the course)
     learn.py --force 03_forward    set the learner's notebook of a chapter aside and start it anew
 """
-import argparse, json, os, secrets, signal, socket, subprocess, sys, time, urllib.error, urllib.request, webbrowser
+import argparse, json, os, secrets, signal, socket, subprocess, sys, tempfile, time, urllib.error, urllib.request, webbrowser
 from pathlib import Path
-from house import NBS, ROOT, environment, find_chapter, notebooks, settings
+from filelock import FileLock, Timeout
+from jupyter_core.paths import jupyter_runtime_dir
+from house import NBS, ROOT, can_be_written, environment, find_chapter, notebooks, own_folders, settings, spare_home
+
+
+def is_free(port):
+    "Does nobody listen there?"
+    with socket.socket() as s:
+        if os.name != "nt":
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind(("127.0.0.1", port))
+        except PermissionError:
+            sys.exit(
+                f"This account may not listen on port {port}: "
+                "take one above 1023, as in PORT=8888."
+            )
+        except OSError:
+            return False
+        return True
+
+
+CLAIMS = []  # held as long as this process lives
+
+
+def claimed(port):
+    "Is it ours from now on, among all that run this script? Between our look and JupyterLab's start lie seconds."
+    user = os.getuid() if hasattr(os, "getuid") else ""
+    name = f"discrete-diffusion-{user}-{port}.lock"
+    lock = FileLock(Path(tempfile.gettempdir()) / name)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    except OSError:  # no place for a lock: then without
+        return True
+    CLAIMS.append(lock)
+    return True
 
 
 def free_port(wanted):
-    "`wanted`, or the next port that nobody listens on."
+    "`wanted`, or the next port that nobody listens on or is about to."
     for port in range(wanted, min(wanted + 50, 65536)):
-        with socket.socket() as s:
-            if os.name != "nt": s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try: s.bind(("127.0.0.1", port))
-            except PermissionError: sys.exit(f"This account may not listen on port {port}: take one above 1023, as in PORT=8888.")
-            except OSError: continue
+        if is_free(port) and claimed(port):
             return port
     sys.exit(f"No free port from {wanted} on: name another, as in PORT=9000.")
 
@@ -37,68 +70,205 @@ def archive():
     return "{git_url}/archive/refs/heads/{branch}.zip".format_map(settings())
 
 
+def shown(folder):
+    "A folder as a reader of the README knows it."
+    return folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
+
+
 def make(folder, force="", colab=False):
-    "Every notebook of the course into the folder. What a learner has touched stays."
+    """Every notebook of the course into the folder. What a learner has touched stays.
+
+    A file that cannot be renewed is named, with the reason; the others are made.
+    """
     sys.path.insert(0, str(ROOT))
     from discrete_diffusion.exercises import write_learner
     again = find_chapter(force) if force else None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        sys.exit(f"There can be no folder {shown(folder)}: {e.strerror}.")
+    if not can_be_written(folder):
+        sys.exit(f"The folder {shown(folder)} cannot be written to.")
     made, kept, stale, left = 0, 0, [], []
     for path in notebooks():
         try: w = write_learner(path, folder, force=path == again, colab=archive() if colab else "")
-        except ValueError as e: left.append(str(e)); continue
+        except (ValueError, OSError) as e:
+            reason = getattr(e, "strerror", None) or str(e)
+            about = "" if reason.startswith(path.name) else f"{path.name}: "
+            left.append(about + reason)
+            continue
         made += w.changed; kept += len(w.kept); stale += [f"{path.stem}: {k}" for k in w.stale]
-    where = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
-    print(f"{where}/: {made} notebooks written" + (f", {kept} cells of yours kept" if kept else "") + ".")
+    print(f"{shown(folder)}/: {made} notebooks written" + (f", {kept} cells of yours kept" if kept else "") + ".")
     if stale: print("The course has changed what these cells of yours began as, have a look: " + ", ".join(stale))
     for line in left: print(line)
 
 
-def main():
+def switched(text):
+    return text.strip().lower() in ("yes", "1", "true", "on")
+
+
+def options():
     ask = argparse.ArgumentParser()
-    ask.add_argument("--browser", default="yes"); ask.add_argument("--port", default="8888"); ask.add_argument("--solved", default="no")
-    ask.add_argument("--make", default=""); ask.add_argument("--colab", default="no"); ask.add_argument("--force", default="")
+    ask.add_argument("--browser", default="yes")
+    ask.add_argument("--port", default="8888")
+    ask.add_argument("--solved", default="no")
+    ask.add_argument("--make", default="")
+    ask.add_argument("--colab", default="no")
+    ask.add_argument("--force", default="")
     args = ask.parse_args()
-    yes = lambda v: v.strip().lower() in ("yes", "1", "true", "on")
-    if args.force.strip().lower() in ("yes", "no", "1", "0", "true", "false"):
-        if args.force.strip().lower() not in ("no", "0", "false"): sys.exit("FORCE names the chapter that is to start anew, as in FORCE=03_forward.")
+    if args.force.strip().lower() in ("no", "0", "false"):
         args.force = ""
-    folder = NBS if yes(args.solved) else Path(args.make or ROOT / "work").resolve()
-    if not yes(args.solved): make(folder, args.force, yes(args.colab))
-    if args.make: return
-    if not (args.port.isdigit() and 1 <= int(args.port) <= 65535): sys.exit(f"PORT={args.port} is no port: take a number from 1024 to 65535.")
-    port = free_port(int(args.port))
-    if port != int(args.port): print(f"Port {args.port} is taken, so it is {port}.")
-    no_news()
-    token = secrets.token_hex(12)
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}", f"--ServerApp.port={port}", "--ServerApp.port_retries=0",
-               "--ServerApp.ip=127.0.0.1", "--ServerApp.open_browser=False", "--log-level=ERROR", "--LabApp.log_level=ERROR",
-               "--KernelManager.transport_encryption=auto",
-               "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
-               "--LabApp.extension_manager=readonly"]
-    if hasattr(os, "geteuid") and os.geteuid() == 0: command.append("--ServerApp.allow_root=True")     # in a container, say
-    def leave(*_): raise KeyboardInterrupt
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name): signal.signal(getattr(signal, name), leave)
-    server = subprocess.Popen(command, cwd=folder, env=dict(environment(), JUPYTER_TOKEN=token),
-                              start_new_session=True)       # so that Ctrl-C reaches this script alone, and JupyterLab asks no question
-    home = f"http://127.0.0.1:{port}"
+    if args.force.strip().lower() in ("yes", "1", "true"):
+        sys.exit(
+            "FORCE names the chapter that is to start anew, as in "
+            "FORCE=03_forward."
+        )
+    return args
+
+
+def serve(folder, port, token):
+    "JupyterLab, on its way to `port`."
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        f"--ServerApp.root_dir={folder}",
+        f"--ServerApp.port={port}",
+        "--ServerApp.port_retries=0",
+        "--ServerApp.ip=127.0.0.1",
+        "--ServerApp.open_browser=False",
+        "--log-level=ERROR",
+        "--LabApp.log_level=ERROR",
+        "--KernelManager.transport_encryption=auto",
+        "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class="
+        "jupyterlab.handlers.announcements.NeverCheckForUpdate",
+        "--LabApp.extension_manager=readonly",
+    ]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:  # in a container, say
+        command.append("--ServerApp.allow_root=True")
+    env = environment() | {"JUPYTER_TOKEN": token}
+    # A session of its own, so that Ctrl-C reaches this script alone, and
+    # JupyterLab asks no question.
+    return subprocess.Popen(command, cwd=folder, env=env, start_new_session=True)
+
+
+def address_of(token):
+    "Where the server with this token says that it is, or None."
+    for path in Path(jupyter_runtime_dir()).glob("jpserver-*.json"):
+        try:
+            said = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # gone, or not yet written to its end
+            continue
+        if said.get("token") == token:
+            return said["url"]
+
+
+def answers(address, token):
+    "Does it open with this token? None where nobody answers yet."
+    ask = urllib.request.Request(
+        f"{address}api/status", headers={"Authorization": f"token {token}"}
+    )
+    without_proxy = urllib.request.ProxyHandler({})
     try:
-        for _ in range(600):
-            if server.poll() is not None: sys.exit(f"JupyterLab ended before it was ready (exit status {server.returncode}).")
-            try: urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{home}/api", timeout=5); break
-            except (urllib.error.URLError, OSError): time.sleep(0.1)
-        else: sys.exit("JupyterLab did not answer within a minute.")
-        address = f"{home}/lab/tree/index.ipynb?token={token}"
-        print(f"The course is open at {address}\nStop it with Ctrl-C here.", flush=True)
-        if args.browser.lower() not in ("no", "none", "0", "false", "off"): webbrowser.open(address)
+        urllib.request.build_opener(without_proxy).open(ask, timeout=5).close()
+        return True
+    except urllib.error.HTTPError:
+        return False
+    except OSError:
+        return None
+
+
+def opened(folder, port, token, tries=5):
+    """A server and its address: asked of the server itself, for another program
+    may have taken the port between our look and its start."""
+    for _ in range(tries):
+        server = serve(folder, port, token)
+        try:
+            address = ready(server, token)
+        except BaseException:  # Ctrl-C: it would stay
+            end(server)
+            raise
+        if address:
+            return server, address
+        end(server)
+        if is_free(port):
+            break
+        port = free_port(port + 1)
+    sys.exit("JupyterLab ended before it was ready; what it said stands above.")
+
+
+def ready(server, token, seconds=120):
+    "The address at which it answers; None when it has ended, or another answers there."
+    until = time.monotonic() + seconds
+    while server.poll() is None:
+        address = address_of(token)
+        if address:
+            ours = answers(address, token)
+            if ours is not None:
+                return address if ours else None
+        if time.monotonic() > until:
+            sys.exit(f"JupyterLab did not answer within {seconds} seconds.")
+        time.sleep(0.1)
+
+
+def end(server):
+    if server.poll() is not None:
+        return
+    server.terminate()
+    try:
+        server.wait(10)
+    except subprocess.TimeoutExpired:
+        server.kill()
+
+
+def main():
+    args = options()
+    solved = switched(args.solved)
+    folder = NBS if solved else Path(args.make or ROOT / "work").resolve()
+    if not solved:
+        make(folder, args.force, switched(args.colab))
+    if args.make:
+        return
+    if not (args.port.isdigit() and 1 <= int(args.port) <= 65535):
+        sys.exit(
+            f"PORT={args.port} is no port: take a number from 1024 to 65535."
+        )
+
+    def leave(*_):
+        raise KeyboardInterrupt
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), leave)
+    no_news()
+    instead = own_folders()
+    os.environ.update(instead)
+    if instead:
+        print(
+            "Your home folder cannot be written to: what JupyterLab keeps of "
+            f"you goes to {shown(spare_home())}/."
+        )
+    token = secrets.token_hex(12)
+    server = None
+    try:
+        server, home = opened(folder, free_port(int(args.port)), token)
+        port = home.rstrip("/").rsplit(":", 1)[1]
+        if port != args.port:
+            print(f"Port {args.port} is taken, so it is {port}.")
+        address = f"{home}lab/tree/index.ipynb?token={token}"
+        print(f"The course is open at {address}")
+        print("Stop it with Ctrl-C here.", flush=True)
+        if args.browser.lower() not in ("no", "none", "0", "false", "off"):
+            webbrowser.open(address)
         server.wait()
-    except KeyboardInterrupt: pass
+    except KeyboardInterrupt:
+        pass
     finally:
-        if server.poll() is None:
-            server.terminate()
-            try: server.wait(10)
-            except subprocess.TimeoutExpired: server.kill()
-            print(f"\nClosed. What you saved is in {folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder}/.")
+        if server is not None and server.poll() is None:
+            end(server)
+            print(f"\nClosed. What you saved is in {shown(folder)}/.")
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,8 @@
     python scripts/pretrain.py digits --folder /some/where --seed 1 --steps 100
 
 Each recipe trains, rounds the network to the half precision in which it is stored, measures the rounded network, and
-hands it with its notes (data and their checksum, configuration, loss, seconds, machine and its load, numbers) to `save_pretrained`.
+hands it with its notes (data and their checksum, configuration, loss, seconds, machine and its load, numbers) to `save_pretrained`,
+which adds what the network's answer means, `reads`.
 What it printed stands beside the weights in NAME.log. The same seed, threads and versions give the same weights.
 """
 import argparse, hashlib, sys, time
@@ -104,6 +105,7 @@ def text(a, say, name, what, use, build, source, defaults, sample=None):
     train, held = tokenizer.encode(corpus.train), windows(tokenizer.encode(corpus.held), length, length)
     torch.manual_seed(a.seed)
     net, system, kernel = build(tokenizer.K, train)
+    if getattr(system, "reads", None) is not None: net.reads = system.reads    # goes into the notes
     if a.trained: net.load_state_dict(read_tensors(a.trained)[0]); net.eval(); losses, seconds = None, None
     else:
         run = train_text(net, system, train, steps, batch, length, a.seed, folder=a.checkpoints, progress=sys.stderr.isatty())

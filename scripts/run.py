@@ -3,23 +3,30 @@
     run.py 10_d3pm              the executed notebook and its pictures go to runs/10_d3pm/
     run.py --inplace [10_d3pm]  the outputs are saved in nbs/ (all notebooks when none is named)
 """
-import base64, io, os, re, shutil, signal, sys, tempfile, threading
+import asyncio, base64, io, os, re, shutil, sys, tempfile, threading
 from pathlib import Path
 import nbformat
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from tqdm import tqdm
 from fresh import stamp
-from house import LONG, NBS, ROOT, environment, find_chapter, notebooks, untidy, write_atomically
+from house import LONG, NBS, ROOT, environment, find_chapter, notebooks, own_folders, untidy, write_atomically
 
 RUNS = ROOT / "runs"
 
 
-def interrupt(client):
-    "The running cell ends with a KeyboardInterrupt of its own, and what there is gets saved."
-    try: os.kill(client.km.provisioner.pid, signal.SIGINT)
-    except (AttributeError, OSError): sys.exit("Stopped before a kernel ran.")
+def interrupt(client, loop):
+    """The running cell ends with a KeyboardInterrupt of its own, and what there
+    is gets saved. How a kernel is told so differs from system to system: its
+    manager knows (on Windows no signal does it, one would end the kernel)."""
+    if loop is None or client.km is None:
+        sys.exit("Stopped before a kernel ran.")
+
+    async def tell():
+        await client.km.interrupt_kernel()
+
+    asyncio.run_coroutine_threadsafe(tell(), loop)
 
 
 def execute(path, threads=None):
@@ -28,14 +35,16 @@ def execute(path, threads=None):
     code = [i for i, c in enumerate(nb.cells) if c.cell_type == "code"]
     for i in code: nb.cells[i].outputs, nb.cells[i].execution_count = [], None
     bar = tqdm(total=len(code), desc=path.stem, unit="cell", bar_format="{desc}: {n_fmt}/{total_fmt} cells |{bar:20}| {elapsed}{postfix}")
-    at = dict(cell=None)
+    at = dict(cell=None, loop=None)
+    os.environ.update(own_folders())    # the kernel's files are made in this process
 
     def start(cell, cell_index):
+        at["loop"] = asyncio.get_running_loop()
         at["cell"] = sum(i <= cell_index for i in code)
         above = [m for c in nb.cells[:cell_index] if c.cell_type == "markdown" for m in re.findall(r"^#+ +(.*)", c.source, re.M)]
         bar.set_postfix_str(above[-1][:40] if above else "")
 
-    client = NotebookClient(nb, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(NBS)}}, record_timing=False, store_widget_state=False, coalesce_streams=True,
+    client = NotebookClient(nb, timeout=None, startup_timeout=600, kernel_name="python3", resources={"metadata": {"path": str(NBS)}}, record_timing=False, store_widget_state=False, coalesce_streams=True,
                             extra_arguments=["--log-level=ERROR"],
                             on_cell_start=start, on_cell_executed=lambda **_: bar.update())
     outcome, over = [None], threading.Event()
@@ -53,7 +62,7 @@ def execute(path, threads=None):
         try:
             over.wait(1)
             if sys.stderr.isatty(): bar.refresh()       # one cell may take minutes: keep its clock going where someone is looking
-        except KeyboardInterrupt: interrupt(client)
+        except KeyboardInterrupt: interrupt(client, at["loop"])
     bar.set_postfix_str(""); bar.close()
     stopped = outcome[0] and f"stopped at code cell {at['cell']} of {len(code)}: {outcome[0]}"
     return nb, stopped
@@ -75,15 +84,42 @@ def save_pictures(nb, folder):
     return names
 
 
+COLOURS = (32, 64, 128, 256)  # a picture has the fewest that look the same
+SAME = 2.0  # of 255: how far a colour may be from what it was, on the whole
+
+
 def lighter(nb):
-    "Pictures among the outputs with 256 colours of their own in place of 16 million: a third of the bytes, and the eye sees no difference."
+    """Pictures among the outputs with a few colours of their own.
+
+    In place of 16 million: a quarter of the bytes, and the eye sees no
+    difference. The size at which a picture is shown stands beside it.
+    """
     for cell in nb.cells:
         for out in cell.get("outputs", []):
-            if "image/png" not in out.get("data", {}): continue
-            raw, made = base64.b64decode(out["data"]["image/png"]), io.BytesIO()
+            data = out.get("data", {})
+            if "image/png" not in data:
+                continue
+            raw = base64.b64decode(data["image/png"])
             with Image.open(io.BytesIO(raw)) as image:
-                if image.mode != "P": Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(made, "PNG", optimize=True)
-            if 0 < made.tell() < len(raw): out["data"]["image/png"] = base64.b64encode(made.getvalue()).decode()
+                made = few_colours(image)
+            if made and len(made) < len(raw):
+                data["image/png"] = base64.b64encode(made).decode()
+
+
+def few_colours(image):
+    "The bytes of a picture on white paper; None where it has a palette."
+    if image.mode == "P":
+        return None
+    paper = Image.new("RGBA", image.size, "white")
+    plain = Image.alpha_composite(paper, image.convert("RGBA")).convert("RGB")
+    for colours in COLOURS:
+        few = plain.quantize(colours, dither=Image.Dither.NONE)
+        apart = ImageChops.difference(plain, few.convert("RGB"))
+        if max(ImageStat.Stat(apart).rms) <= SAME:
+            break
+    made = io.BytesIO()
+    few.save(made, "PNG", optimize=True)
+    return made.getvalue()
 
 
 def run(path):

@@ -3,14 +3,29 @@
 Only the standard library, and syntax that an old Python can read, so that an old Python can say that it is too old.
 """
 from __future__ import print_function
-import hashlib, os, re, shutil, subprocess, sys, time
+import hashlib, os, platform, re, shutil, subprocess, sys, sysconfig, time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 PYTHON = os.path.join(VENV, *(("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")))
 STAMP, BUSY, LOG = [os.path.join(VENV, n) for n in ("installed", "installing", "install.log")]
 NEWEST_TRIED, OLDEST = (3, 13), (3, 11)
-NEEDED = 3e9    # bytes: the environment takes 1.7 GB, the downloads their share
+# PyTorch's build without and with NVIDIA's libraries: bytes that the environment
+# takes in the end, and that must be free, for the downloads take their share.
+SIZES = {"cpu": (1.7e9, 3e9), "cuda": (6.0e9, 10e9)}
+CPU_ADDRESS = (
+    "the CPU address that PyTorch's installation page shows, as in "
+    "PIP_EXTRA_INDEX_URL=<address> make learn"
+)
+# Run in the new environment, with pip's report on torch alone.
+WHICH_BUILD = """
+import json, sys
+from pip._vendor.packaging.requirements import Requirement
+[torch] = json.load(sys.stdin)["install"]
+needs = [Requirement(n) for n in torch["metadata"].get("requires_dist", [])]
+needs = [n.name for n in needs if not n.marker or n.marker.evaluate({"extra": ""})]
+print("cuda" if any(n.startswith(("nvidia-", "cuda-")) for n in needs) else "cpu")
+"""
 
 
 def stop(sentence):
@@ -63,25 +78,75 @@ def check_machine():
     except ImportError:
         stop("this Python lacks its venv module: on Debian and Ubuntu, `apt install python%d.%d-venv` brings it."
              % sys.version_info[:2])
+    if os.path.islink(VENV):
+        stop("the folder .venv is a link to %s, an environment that others use and that does not fit what is asked for here: "
+             "it is left alone. Take the link away, and an environment of this folder's own is made." % os.path.realpath(VENV))
     if os.path.exists(VENV) and os.listdir(VENV) and not os.path.exists(os.path.join(VENV, "pyvenv.cfg")) \
             and not os.path.exists(BUSY):
         stop("the folder .venv holds something that is not a virtual environment: move it away and start again.")
     if not os.access(ROOT, os.W_OK): stop("the folder %s cannot be written to." % ROOT)
-    free = shutil.disk_usage(ROOT).free
-    if free < NEEDED:
-        stop("not enough disk, %.1f GB are free under %s and the course needs about %.0f GB." % (free / 1e9, ROOT, NEEDED / 1e9))
+    check_processor()
+    check_disk("cpu")
+
+
+def translated():
+    "Is this Python, built for Intel, run by a Mac with a processor of Apple's?"
+    try:
+        out = subprocess.check_output(["sysctl", "-n", "sysctl.proc_translated"], stderr=subprocess.PIPE)
+        return out.strip() == b"1"
+    except (OSError, subprocess.CalledProcessError):
+        return False
+
+
+def check_processor():
+    "PyTorch has packages for every machine that Python runs on but these."
+    if sys.platform == "darwin" and platform.machine() == "x86_64":
+        if translated():
+            stop("this Python is built for Intel processors and this Mac has one of Apple's, for which alone PyTorch still "
+                 "has packages: install a Python for Apple silicon, then add PYTHON=/where/it/is to the command.")
+        stop("this Mac has an Intel processor, for which PyTorch has had no packages since its version 2.3; the Python is "
+             "not to blame. Every chapter also runs in Colab: the links stand on the course's pages and in README.md.")
+    if sys.maxsize < 2**32:
+        stop("this Python is a 32-bit one, for which PyTorch has no packages: install a 64-bit one, then add "
+             "PYTHON=/where/it/is to the command.")
+
+
+def check_disk(build):
+    "Is there room for the build of PyTorch that comes?"
+    free, needed = shutil.disk_usage(ROOT).free, SIZES[build][1]
+    if free < needed:
+        why = " with PyTorch's build for NVIDIA GPUs, which pip takes here (without: %.0f GB; give pip %s)" % (
+            SIZES["cpu"][1] / 1e9, CPU_ADDRESS) if build == "cuda" else ""
+        stop("not enough disk, %.1f GB are free under %s and the course needs about %.0f GB%s." % (free / 1e9, ROOT, needed / 1e9, why))
+
+
+def build_that_comes(pip):
+    "'cuda' or 'cpu': asked of pip, which says what it would take. None where it does not say."
+    pinned = re.search(br"^torch==\S+", read(os.path.join(ROOT, "constraints.txt")), re.M)
+    torch = pinned.group(0).decode() if pinned else "torch"
+    ask = pip + ["--quiet", "--dry-run", "--ignore-installed", "--no-deps", "--report", "-", torch]
+    try:
+        report = subprocess.check_output(ask, cwd=ROOT, stderr=subprocess.PIPE)
+        which = subprocess.Popen([PYTHON, "-c", WHICH_BUILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        said = which.communicate(report)[0].decode().strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return said if said in SIZES else None
 
 
 def explain(log):
     "The one sentence for a failed pip."
     if "No space left on device" in log or "Errno 28" in log:
-        return "the disk is full (the course needs about %.0f GB; where pip takes PyTorch's CUDA build, several more)" % (NEEDED / 1e9)
+        return "the disk is full (the course needs about %.0f GB; where pip takes PyTorch's build for NVIDIA GPUs, %.0f)" % (
+            SIZES["cpu"][1] / 1e9, SIZES["cuda"][1] / 1e9)
     nothing = re.findall(r"No matching distribution found for (\S+)|Could not find a version that satisfies the requirement (\S+)", log)
     offline = re.search(r"Retrying \(Retry|Could not fetch URL|Connection(Error| refused| timed out)|ProxyError|name resolution", log)
     if offline or (nothing and "from versions: none" in log):
         return "no package index could be reached: check that there is a network and that pip knows your index or proxy"
     if nothing:
         name = (nothing[0][0] or nothing[0][1]).rstrip(",")
+        if OLDEST <= tuple(sys.version_info[:2]) <= NEWEST_TRIED:
+            return "the package index has no %s for this kind of machine, %s" % (name, sysconfig.get_platform())
         return "the package index has no %s for Python %d.%d: the course is tried on %d.%d to %d.%d" % (
             (name,) + tuple(sys.version_info[:2]) + OLDEST + NEWEST_TRIED)
     errors = [l for l in log.splitlines() if l.lower().startswith("error")]
@@ -114,7 +179,7 @@ def install():
     if not os.path.isdir(VENV): os.mkdir(VENV)
     open(BUSY, "w").close()     # stands until everything is in: an install cut off half-way is begun anew
     start = time.time()
-    print("Set-up: installing the course into .venv with Python %d.%d, once: about 1.7 GB and some minutes (log: .venv/install.log)." % here)
+    print("Set-up: installing the course into .venv with Python %d.%d, once (log: .venv/install.log)." % here)
     sys.stdout.flush()
     if fresh:
         for name in os.listdir(VENV):
@@ -125,6 +190,14 @@ def install():
         status, log = run_logged([sys.executable, "-m", "venv", VENV], "Set-up")
         if status: stop("Python could not make the environment: %s" % (log.splitlines() or ["no reason given"])[-1])
     pip = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off", "--use-pep517"]
+    if fresh:
+        build = build_that_comes(pip)
+        if build: check_disk(build)
+        size = "about %.1f GB" % (SIZES[build or "cpu"][0] / 1e9)
+        if build is None: size += ", or %.1f where pip takes PyTorch's build for NVIDIA GPUs" % (SIZES["cuda"][0] / 1e9)
+        if build == "cuda": size += " with PyTorch's build for NVIDIA GPUs (without: %.1f GB; give pip %s)" % (SIZES["cpu"][0] / 1e9, CPU_ADDRESS)
+        print("Set-up: it takes %s, and some minutes." % size)
+        sys.stdout.flush()
     status, log = run_logged(pip + ["-c", "constraints.txt", "-e", ".[dev]"], "Set-up")
     if status:
         if not fresh and "Installing collected packages" not in log: os.remove(BUSY)    # what was there is still whole

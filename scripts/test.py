@@ -1,22 +1,36 @@
-"""Run every notebook as a test, each in a process of its own, then the checks on what is generated.
+"""Run every notebook and every file of tests/, each in a process of its own, then the checks on what is generated.
 
     test.py                      everything
     test.py 03_forward 10        these notebooks only
+    test.py tests/test_tests.py  these files of tests only
     test.py --heavy yes          everything, and the scripts of scripts/heavy/
+    test.py --seeds 3 03         with other seeds: 3 is added to every one in the notebook
 """
-import ast, json, os, re, shutil, signal, subprocess, sys, tempfile, time
+import argparse, ast, json, os, re, shutil, signal, sys, tempfile, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+import kept
+import seeds
+from bounded import IDLE, STOPPED, bounded, processors, stop
 from fresh import code_hash, stale
-from house import LIB, LONG, NBS, ROOT, environment, find_chapter, imported, notebooks, parsed, settings, untidy
+from house import LIB, LONG, NBS, ROOT, find_chapter, imported, notebooks, parsed, settings, untidy
 
-TIMEOUT = 300                       # seconds for any other
-HEAVY_TIMEOUT = 3600                # seconds for a script of scripts/heavy/
+# Seconds of processor time, not on the clock: other programs may be at work beside it.
+TIMEOUT = 300                       # for any other than those of LONG
+HEAVY_TIMEOUT = 7200                # for a script of scripts/heavy/, which runs several notebooks at a time
 PATIENCE = float(os.environ.get("TEST_PATIENCE", 1))    # a slow machine multiplies them
 
 ONE = """
 import sys
 from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import seeds
+seeds.shift(seeds.wanted())
+if len(sys.argv) > 3:
+    import kept
+    sys.path.insert(1, str(Path(sys.argv[2]).parent))
+    kept.keep(sys.argv[3])
+del sys.path[0]
 from nbdev.config import get_config
 from nbdev.test import test_nb
 passed, seconds = test_nb(Path(sys.argv[1]).resolve(), skip_flags=get_config().tst_flags.split(), basepath=get_config().config_path)
@@ -24,47 +38,43 @@ print("the notebook ran to its end" if passed else "the notebook failed")
 """
 
 
-def processors(): return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def notebook(path, seconds=TIMEOUT, threads=1, idle=IDLE, trained=None):
+    "Run it; what it trains for long goes to the folder `trained`, where one is given."
+    command = [sys.executable, "-c", ONE, str(path), str(Path(__file__).parent)]
+    if trained is not None:
+        command.append(str(trained))
+    closing = "the notebook ran to its end"
+    return bounded(
+        command, seconds * PATIENCE, threads, closing=closing, idle=idle
+    )
 
 
-RUNNING, STOPPED = set(), []
+def test_files():
+    return sorted((ROOT / "tests").glob("test_*.py"))
 
 
-def end(process):
-    "A process with all that it started."
-    try: os.killpg(process.pid, signal.SIGKILL)
-    except (AttributeError, ProcessLookupError, PermissionError): process.kill()
+def file_of_tests(path, counts, seconds=TIMEOUT, long=False):
+    """A file of tests/ under pytest, without its long tests or those alone.
 
-
-def stop(*_):
-    "Ctrl-C or a polite kill: nothing is left running."
-    STOPPED.append(True)
-    for process in list(RUNNING): end(process)
-
-
-def bounded(command, seconds, threads=None, cwd=NBS, closing="", keep=None):
-    """Run it in a process group of its own, which ends with it: None when it passed, else what it said.
-
-    Passed: exit status 0, in time, and its last line is `closing` where one is given. What it said is added to the list `keep`.
+    Adds True for each test that passed and False for each that failed to `counts`.
     """
-    if STOPPED: return "not run"
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, cwd=cwd, env=environment(threads), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-        RUNNING.add(process); late = False
-        try: process.wait(seconds)
-        except subprocess.TimeoutExpired: late = True
-        finally: end(process); RUNNING.discard(process)
-        process.wait(); log.seek(0); out = log.read()
-    out = re.sub(r"\x1b\[[0-9;]*m", "", out.decode("utf-8", "replace")).rstrip()
-    if keep is not None: keep.append(out)
-    if process.returncode == 0 and not late and out.endswith(closing): return None
-    tail = "\n".join(out.splitlines()[-40:])
-    why = f"not done after {seconds:.0f} seconds" if late else f"exit status {process.returncode}"
-    return f"{tail}\n{why}".strip()
-
-
-def notebook(path, seconds=TIMEOUT, threads=1):
-    return bounded([sys.executable, "-c", ONE, str(path)], seconds * PATIENCE, threads, closing="the notebook ran to its end")
+    words = ["--heavy", "-m", "heavy"] if long else []
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+    out = []
+    failed = bounded(
+        [*command, str(path), *words], seconds * PATIENCE, 1, ROOT, keep=out
+    )
+    summary = (out and out[0].splitlines() or [""])[-1]
+    if failed is None and not re.search(r"\d+ \w+.* in [\d.]+s", summary):
+        failed = f"{out[0]}\nit ended without saying what passed".strip()
+    number = {
+        word: sum(int(n) for n in re.findall(rf"(\d+) {word}", summary))
+        for word in ("passed", "failed", "error")
+    }
+    red = number["failed"] + number["error"]
+    counts += [True] * number["passed"]
+    counts += [False] * max(red, 1 if failed else 0)
+    return failed
 
 
 # The runner itself: it must be red where a notebook is broken, or every line above means nothing.
@@ -74,14 +84,19 @@ def runner_is_red():
     import nbformat
     from nbformat.v4 import new_code_cell, new_notebook
     cases = dict(assert_fails=["assert 1 + 1 == 3"], does_not_parse=["x = = 1"], late_failure=["x = 1", "print(x)", "y"],
-                 hangs=["import time", "time.sleep(60)"], kills_itself=["import os", "os._exit(0)"], passes=["import torch", "assert torch.get_num_threads() == 1"],
+                 hangs=["import time", "time.sleep(60)"], spins=["while True: pass"], kills_itself=["import os", "os._exit(0)"], passes=["import torch", "assert torch.get_num_threads() == 1"],
                  skips=["#| slow\nassert False", "#| eval: false\nassert False"])
     said = []
     with tempfile.TemporaryDirectory() as folder:
         for name, cells in cases.items():
             path = Path(folder) / f"{name}.ipynb"
             nbformat.write(new_notebook(cells=[new_code_cell(c) for c in cells]), path)
-            failed = notebook(path, seconds=3 if name == "hangs" else TIMEOUT) is not None
+            failed = notebook(
+                path,
+                seconds=6 if name == "spins" else TIMEOUT,
+                idle=5 if name == "hangs" else IDLE,
+            )
+            failed = failed is not None
             if failed == (name in ("passes", "skips")): said.append(f"a notebook that {name.replace('_', ' ')} came out {'red' if failed else 'green'}")
     return said
 
@@ -197,37 +212,150 @@ CHECKS = [("the runner is red on broken notebooks", runner_is_red), ("generated 
           ("exercises: their checks are checked", exercises_are_checked), ("pinned versions serve the oldest Python", versions_fit)]
 
 
-def main():
-    words = sys.argv[1:]
-    sys.stdout.reconfigure(errors="replace")
-    heavy = "--heavy" in words and words[words.index("--heavy") + 1].lower() in ("yes", "1", "true", "on")
-    if "--heavy" in words:
-        at = words.index("--heavy"); del words[at:at + 2]
-    chosen = [find_chapter(w) for w in words] or notebooks()
-    start, results = time.time(), []
+def options():
+    ask = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    ask.add_argument("words", nargs="*", metavar="notebook or tests/file")
+    ask.add_argument("--heavy", default="no", metavar="yes")
+    ask.add_argument("--seeds", type=int, metavar="K")
+    args = ask.parse_args()
+    args.heavy = args.heavy.lower() in ("yes", "1", "true", "on")
+    return args
 
-    def timed(name, test, *args, **kwargs):
+
+def selected(words):
+    "The notebooks and the files of tests that are meant; all, where none is named."
+    if not words:
+        return notebooks(), test_files()
+    names = [Path(word).name for word in words]
+    files = [p for p in test_files() if p.name in names or p.stem in names]
+    known = {name for p in files for name in (p.name, p.stem)}
+    return [find_chapter(n) for n in names if n not in known], files
+
+
+class Report:
+    "Runs tests, prints a line for each, and counts."
+
+    def __init__(self):
+        self.results, self.start = [], time.time()
+
+    def run(self, name, test, *args, counts=None, **kwargs):
+        """One test: it returns what is wrong, and None, "" or [] where nothing is.
+
+        A test that is several, such as a file of them, adds to the list
+        `counts` which passed.
+        """
         begun = time.time()
-        try: said = test(*args, **kwargs)
-        except Exception as e: said = f"{type(e).__name__}: {e}"
-        said = "\n".join(said) if isinstance(said, list) else said
-        results.append(not said)
-        if STOPPED: return
-        line = f"{'FAILED' if said else 'ok    '}  {name:40s} {time.time() - begun:6.1f} s"
-        print("\n    ".join([line, *(said or "").splitlines()]) + "\n", end="", flush=True)
+        if counts is not None:
+            args = (*args, counts)
+        try:
+            said = test(*args, **kwargs)
+        except Exception as e:
+            said = f"{type(e).__name__}: {e}"
+        if isinstance(said, list):
+            said = "\n".join(said)
+        self.results += [not said] if counts is None else counts
+        if STOPPED:
+            return
+        verdict = "FAILED" if said else "ok    "
+        line = f"{verdict}  {name:40s} {time.time() - begun:6.1f} s"
+        lines = [line, *(said or "").splitlines()]
+        print("\n    ".join(lines) + "\n", end="", flush=True)
 
-    signal.signal(signal.SIGINT, stop); signal.signal(signal.SIGTERM, stop)
-    with ThreadPoolExecutor(min(4, processors())) as pool:
-        order = {name: i for i, name in enumerate(LONG)}            # the longest first: none is left over at the end
-        jobs = [pool.submit(timed, path.stem, notebook, path, LONG.get(path.stem, TIMEOUT)) for path in sorted(chosen, key=lambda p: order.get(p.stem, len(order)))]
-        if not words: jobs += [pool.submit(timed, name, check) for name, check in CHECKS]
-    for job in jobs: job.result()
-    if heavy:
-        for path in sorted((ROOT / "scripts" / "heavy").glob("*.py")):
-            timed(f"heavy/{path.stem}", bounded, [sys.executable, str(path)], HEAVY_TIMEOUT * PATIENCE, cwd=ROOT)
-    if STOPPED: sys.exit("Stopped: the tests are not complete.")
-    print(f"\n{time.time() - start:.0f} s on {processors()} processors\n{sum(results)} passed, {len(results) - sum(results)} failed")
-    sys.exit(0 if results and all(results) else 1)
+    def close(self):
+        "The closing lines; ends the program."
+        if STOPPED:
+            sys.exit("Stopped: the tests are not complete.")
+        passed, seconds = sum(self.results), time.time() - self.start
+        print(f"\n{seconds:.0f} s on {processors()} processors")
+        print(f"{passed} passed, {len(self.results) - passed} failed")
+        sys.exit(0 if self.results and all(self.results) else 1)
 
 
-if __name__ == "__main__": main()
+def main():
+    args = options()
+    sys.stdout.reconfigure(errors="replace")
+    if args.seeds is not None:
+        os.environ[seeds.NAME] = str(args.seeds)
+    seeds.wanted()  # says so at once where it is no number
+    chosen, files = selected(args.words)
+    order = {name: i for i, name in enumerate(LONG)}
+    chosen = sorted(chosen, key=lambda p: order.get(p.stem, len(order)))
+    report = Report()
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    with tempfile.TemporaryDirectory() as trained:
+        if args.heavy:
+            os.environ[kept.NAME] = trained
+        run_tests(report, chosen, files, [] if args.words else CHECKS)
+        if args.heavy:
+            run_heavy(report, files)
+    report.close()
+
+
+def together(report, jobs, places):
+    "Run jobs, so many at a time: each is (name, function, arguments, options)."
+    with ThreadPoolExecutor(places) as pool:
+        running = [
+            pool.submit(report.run, name, test, *args, **more)
+            for name, test, args, more in jobs
+        ]
+    for job in running:
+        job.result()
+
+
+def run_tests(report, chosen, files, checks):
+    "Notebooks, files of tests and checks."
+    jobs = []
+    for path in chosen:  # the longest first: none is left over at the end
+        more = {}
+        if path.stem in LONG:
+            more = dict(trained=kept.folder_for(path.stem))
+        seconds = LONG.get(path.stem, TIMEOUT)
+        jobs.append((path.stem, notebook, (path, seconds), more))
+    for path in files:
+        more = dict(counts=[])
+        jobs.append((f"tests/{path.stem}", file_of_tests, (path,), more))
+    jobs += [(name, check, (), {}) for name, check in checks]
+    together(report, jobs, min(4, processors()))
+
+
+SITE = ["pages", "reader"]  # they share the built site: one after the other
+SPREAD = ["learners"]  # takes all processors by itself
+QUIET = ["lab"]  # waits for a browser, as a learner would
+
+
+def run_heavy(report, files):
+    "The long tests: two at a time where they take one processor each."
+    seconds = HEAVY_TIMEOUT * PATIENCE
+    scripts = {p.stem: p for p in (ROOT / "scripts" / "heavy").glob("*.py")}
+
+    def script(name):
+        command = [sys.executable, str(scripts[name])]
+        report.run(f"heavy/{name}", bounded, command, seconds, cwd=ROOT)
+
+    def long_tests(path):
+        more = dict(counts=[], seconds=seconds, long=True)
+        report.run(f"tests/{path.stem}, long", file_of_tests, path, **more)
+
+    def site_and_long_tests():
+        for name in SITE:
+            script(name)
+        for path in files:
+            if "mark.heavy" in path.read_text(encoding="utf-8"):
+                long_tests(path)
+
+    others = sorted(scripts.keys() - {*SITE, *SPREAD, *QUIET})
+    with ThreadPoolExecutor(min(2, processors())) as pool:
+        jobs = [pool.submit(site_and_long_tests)]
+        jobs += [pool.submit(script, name) for name in others]
+    for job in jobs:
+        job.result()
+    for name in SPREAD + QUIET:
+        script(name)
+
+
+if __name__ == "__main__":
+    main()

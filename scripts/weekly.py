@@ -3,23 +3,27 @@
     weekly.py newest         the tests, with the newest releases in the ranges of settings.ini, in an environment of their own
     weekly.py newest 00 03   these notebooks only
     weekly.py colab          the first cell for Colab and every chapter, with the versions that Colab has today
+    weekly.py seeds          all notebooks that do not train, with every seed shifted by 1, 2, 3, 4 and 5
+    weekly.py seeds 00 03    these notebooks only
     weekly.py tell FOLDER    what broke, from the reports of a folder: into the repository's open issue about it, or a new one (asks gh)
 """
 import json, os, re, subprocess, sys, tempfile, urllib.request
 from pathlib import Path
-from house import ROOT, environment
+from house import LONG, ROOT, environment, notebooks
 
 FOLDER = ROOT / "runs" / "weekly"
 COLAB = "https://raw.githubusercontent.com/googlecolab/backend-info/main/pip-freeze.txt"
 TITLE = "The weekly run is red"
+SHIFTS = range(1, 6)
 MOST = 20_000       # characters of a report: an issue holds some 65,000
 
 
-def run(log, *command):
-    "Run it, show what it says, keep it. Ends the job where the command fails."
+def run(log, *command, go_on=False):
+    "Run it, show what it says, keep it: is its exit status 0? Ends the job where it is not, unless it is to go on."
     with subprocess.Popen([str(c) for c in command], cwd=ROOT, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         for line in process.stdout: print(line, end="", flush=True); log.write(line); log.flush()
-    if process.returncode: sys.exit(1)
+    if process.returncode and not go_on: sys.exit(1)
+    return process.returncode == 0
 
 
 def newest(log, chapters):
@@ -43,6 +47,19 @@ def colab(log, chapters):
         run(log, sys.executable, "scripts/heavy/colab.py", "--versions", versions, *(chapters or ["all"]))
 
 
+def seeds(log, chapters):
+    "What holds only for the seeds that stand in the notebooks turns red."
+    light = chapters or [p.stem for p in notebooks() if p.stem not in LONG]
+    passed = []
+    for k in SHIFTS:
+        print(f"seeds + {k}", flush=True)
+        log.write(f"seeds + {k}\n")
+        command = [sys.executable, "scripts/test.py", "--seeds", k, *light]
+        passed.append(run(log, *command, go_on=True))
+    if not all(passed):
+        sys.exit(1)
+
+
 def tell(folder):
     "One issue, and a comment for each week in which it stays red."
     def gh(*words, **options): return subprocess.run(["gh", "issue", *words], cwd=ROOT, check=True, text=True, **options)
@@ -60,10 +77,11 @@ def tell(folder):
 def main():
     job, words = (sys.argv[1:2] or [""])[0], sys.argv[2:]
     if job == "tell": return tell(*words)
-    if job not in ("newest", "colab"): sys.exit(__doc__)
+    jobs = dict(newest=newest, colab=colab, seeds=seeds)
+    if job not in jobs: sys.exit(__doc__)
     FOLDER.mkdir(parents=True, exist_ok=True)
     with open(FOLDER / f"{job}.txt", "w", encoding="utf-8") as log:
-        try: dict(newest=newest, colab=colab)[job](log, words)
+        try: jobs[job](log, words)
         except OSError as e: log.write(f"{e}\n"); raise
 
 

@@ -243,7 +243,7 @@ def test_gradient_of_infinite_entries():
 # Randomness
 
 
-def coins(g, shape=(300, 20)):
+def coins(g, shape=(400, 60)):
     return (uniforms(shape, g) < 0.3).long()
 
 
@@ -251,7 +251,14 @@ def test_drawing():
     c = Checker("0.0")
     state = torch.get_rng_state(), random.getstate(), np.random.get_state()
     assert hears(c.drawing, coins) == ""
-    assert c.drawing(coins, calls=3).shape == (900, 20)
+    assert c.drawing(coins, calls=3).shape == (1200, 60)
+    few = lambda g: torch.rand(6, 5, generator=g)
+    assert hears(c.drawing, lambda g: few(g).double()) == ""
+    assert hears(c.drawing, lambda g: coins(g, (6, 5)), numbers=30) == ""
+    assert "in float64" in hears(c.drawing, few, numbers=30)
+    assert "in float64" in hears(
+        c.drawing, lambda g: coins(g, (6,)), numbers=30
+    )
 
     def own_seed(g):
         return coins(torch.Generator().manual_seed(0))
@@ -300,26 +307,34 @@ def test_independent(known):
     for wrong, says in [
         (x[:, :1].expand(x.shape), tokens),
         (x[:, ::2].repeat_interleave(2, 1), tokens),
-        (x[:, :10].repeat(1, 2), tokens),
+        (x[:, :30].repeat(1, 2), tokens),
         (x[:1].expand(x.shape), items),
         (x[::2].repeat_interleave(2, 0), items),
-        (x[:150].repeat(2, 1), items),
+        (x[:200].repeat(2, 1), items),
+        (torch.cat([x[:100].repeat(2, 1), x[100:200].repeat(2, 1)]), items),
     ]:
         assert says in hears(c.independent, wrong, law)
         assert c.margin > 0 or not known
     if known:
-        laws = law.expand(300, 20, 2).clone()
+        laws = law.expand(400, 60, 2).clone()
         laws[::2] = torch.tensor([0.2, 0.8], dtype=F64)
         assert hears(c.independent, draw(laws, g), laws) == ""
         both = c.drawing(lambda g: draw(laws, g), calls=2)
         assert hears(c.independent, both, laws.repeat(2, 1, 1)) == ""
 
 
+def test_a_wrong_law_is_not_dependence():
+    c, law = Checker("0.0"), torch.tensor([0.4, 0.6], dtype=F64)
+    x = coins(torch.Generator().manual_seed(0))
+    assert hears(c.independent, x, law) == ""
+    assert "total variation" in hears(c.draws, x, law)
+
+
 def test_half_of_the_randomness_from_a_seed_of_its_own():
     "Two calls share what a fixed seed draws, although the generator moves."
 
     def half(g):
-        fresh = uniforms((300, 20), g) < 0.5
+        fresh = uniforms((400, 60), g) < 0.5
         return (fresh & (coins(torch.Generator().manual_seed(1)) > 0)).long()
 
     c = Checker("0.0")
@@ -369,6 +384,14 @@ def test_rounding_is_relative_above_one():
     assert hears(c.close, 1e5 + 1e-3, 1e5)
     assert hears(c.close, 10.9, 10.0, tol=0.5)
     assert hears(c.close, -math.inf, math.inf)
+
+
+def test_float32_is_named_where_it_is_certain():
+    c, want = Checker("0.0"), torch.tensor([0.1, 0.7], dtype=F64)
+    certain, maybe = "float32? Float64 is wanted.", "or is a small constant in it?"
+    assert hears(c.close, want.float(), want).endswith(certain)
+    assert hears(c.close, want.float().double(), want).endswith(certain)
+    assert hears(c.close, want + 1e-8, want).endswith(maybe)
 
 
 def test_refuses():

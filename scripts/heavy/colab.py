@@ -78,10 +78,10 @@ class Machine:
         os.environ["JUPYTER_PATH"] = str(folder)            # where this process looks for kernels
         self.env = environment(1) | dict(NO_PROXY="127.0.0.1", PYDEVD_DISABLE_FILE_VALIDATION="1", DISCRETE_DIFFUSION_PROGRESS=str(folder / "progress.jsonl")) | env
 
-    def run(self, *cells, seconds=3600):
+    def run(self, *cells):
         "Run sources or cells in a new kernel: what was printed. Raises CellExecutionError."
         nb = new_notebook(cells=[new_code_cell(c) if isinstance(c, str) else c for c in cells])
-        NotebookClient(nb, timeout=seconds, kernel_name=self.name, resources={"metadata": {"path": str(self.folder)}}, store_widget_state=False, record_timing=False,
+        NotebookClient(nb, timeout=None, startup_timeout=600, kernel_name=self.name, resources={"metadata": {"path": str(self.folder)}}, store_widget_state=False, record_timing=False,
                        extra_arguments=["--log-level=ERROR"]).execute(env=self.env)
         return "".join(o.get("text", "") for c in nb.cells for o in c.get("outputs", []))
 

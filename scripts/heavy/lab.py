@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 
 CHAPTER, NUMBER = "10_d3pm", "10.1"
 WRONG, RIGHT = "return rows.argmax(-1)", "return draw(rows, generator)"
-PATIENCE = 180_000 * float(os.environ.get("TEST_PATIENCE", 1))     # milliseconds until a run of the notebook is through
+PATIENCE = 900_000 * float(os.environ.get("TEST_PATIENCE", 1))     # milliseconds until a run of the notebook is through, however busy the machine: what hangs is ended by scripts/bounded.py
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def course():
         finally:
             family = psutil.Process(learn.pid).children(recursive=True)
             os.killpg(learn.pid, signal.SIGINT)
-            learn.communicate(timeout=60)
+            learn.communicate(timeout=300)
             left = psutil.wait_procs(family, timeout=20)[1]
             for p in left: p.kill()
         assert not left, f"left running: {[p.cmdline() for p in left]}"
@@ -56,6 +56,11 @@ def run_all(page, until):
 def cell(page, begins):
     "The code cell whose source begins so."
     return page.locator(".jp-CodeCell").filter(has=page.locator(".cm-line:first-child", has_text=re.compile(f"^{re.escape(begins)}"))).first
+
+
+def folded(page, says):
+    "The code cell that is folded into one line, which says this."
+    return page.locator(".jp-CodeCell").filter(has=page.locator(".jp-PlaceholderText", has_text=says)).first
 
 
 def errors(page): return [e.text_content().strip() for e in page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error'], .jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']").all()]
@@ -78,7 +83,7 @@ def learn(page, address):
     page.on("console", lambda m: m.type == "error" and said.append(m.text))
     page.on("request", lambda r: re.match(r"https?:|wss?:", r.url) and f"//{address.split('/')[2]}/" not in r.url and said.append(f"it loads from another host: {r.url}"))
     page.goto(address.replace("index.ipynb", f"{CHAPTER}.ipynb"))
-    exercise, check = cell(page, f"# Exercise {NUMBER}"), cell(page, f"#@title Check {NUMBER}")
+    exercise, check = cell(page, f"# Exercise {NUMBER}"), folded(page, f"Check {NUMBER}:")
     expect(exercise).to_be_attached(timeout=60_000)
 
     run_all(page, check.locator(".jp-OutputArea-output").first)                     # as it is given: the run stops at the check, with one sentence

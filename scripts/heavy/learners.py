@@ -6,6 +6,7 @@
 Solved: the reference pasted into every exercise, as a learner would write it; each check says so, and the printed results are those of the same notebook
 with its solutions in place. Skipped: nothing written; each check says that it is not attempted, and with the reference it passes and everything below runs.
 Chapters that train are run solved first, and the learner's two runs take the networks that this one trained: the shipped weights belong to other texts.
+After the tests of the same day's notebooks (`make test HEAVY=yes`) the solved run, too, takes the networks that those have trained (scripts/kept.py).
 """
 import copy, json, os, re, sys, tempfile, time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 import nbformat
 from nbclient import NotebookClient
 from discrete_diffusion.exercises import collect_references, find_exercises, make_learner, references
+import kept
 from house import LONG, environment, find_chapter, notebooks
 from test import processors
 
@@ -28,7 +30,7 @@ def key(cell): return cell.metadata.get("course", {}).get("key", "")
 def execute(nb, folder, progress):
     "Run it as JupyterLab would, from its own folder."
     env = dict(environment(1), DISCRETE_DIFFUSION_PROGRESS=str(progress), PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    NotebookClient(nb, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(folder)}}, store_widget_state=False, record_timing=False, extra_arguments=["--log-level=ERROR"]).execute(env=env)
+    NotebookClient(nb, timeout=None, startup_timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}}, store_widget_state=False, record_timing=False, extra_arguments=["--log-level=ERROR"]).execute(env=env)
     return nb
 
 
@@ -41,25 +43,13 @@ def printed(cell):
 def states(progress): return {e["number"]: e["state"] for e in map(json.loads, progress.read_text().splitlines())} if progress.exists() else {}
 
 
-SHORT = """
-import functools, itertools, pathlib
-import discrete_diffusion.training as training
-
-def shortened(fit, count=itertools.count(1)):
-    "`fit`, but a long run is made once and its checkpoint read from then on; without a bar, and without saying where it came from."
-    @functools.wraps(fit)
-    def once(*args, **options):
-        if (options.get("config") or args[3]).steps < {least}: return fit(*args, **options)
-        folder = pathlib.Path({folder!r}) / str(next(count))
-        folder.mkdir(parents=True, exist_ok=True)
-        result = fit(*args, **dict(options, folder=folder, progress=False))
-        result.resumed_from = 0
-        return result
-    return once
-
-training.fit = shortened(training.fit)
+KEEP = """
+import sys
+sys.path.insert(0, {scripts!r})
+import kept
+del sys.path[0]
+kept.keep({folder!r})
 """
-LONG_RUN = 50       # steps: what trains longer is trained once, in the solved notebook
 
 
 def trains(nb): return any(re.search(r"\b(train_text|train_digits)\(", c.source) for c in nb.cells if c.cell_type == "code" and "def train_" not in c.source)
@@ -72,7 +62,11 @@ def both_ways(path):
     with tempfile.TemporaryDirectory() as folder:
         folder, first = Path(folder), []
         if trains(solved):                                          # the solved notebook trains; the learner's two find what it made, so that they stay short and equal
-            first = [nbformat.v4.new_code_cell(SHORT.format(least=LONG_RUN, folder=str(folder / "trained")))]
+            trained = kept.folder_for(path.stem) or folder / "trained"
+            source = KEEP.format(
+                scripts=str(ROOT / "scripts"), folder=str(trained)
+            )
+            first = [nbformat.v4.new_code_cell(source)]
             again = copy.deepcopy(solved); again.cells = first + again.cells
             solved.cells = execute(again, folder, folder / "solved.jsonl").cells[1:]
 

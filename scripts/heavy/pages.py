@@ -8,6 +8,7 @@ import build_site as site
 import nbformat
 from bs4 import BeautifulSoup
 from dress import TIMES, fold_long
+from finish import parts_of, set_formulas
 from house import notebooks
 
 PAGE = """<html><head><script src='https://elsewhere.example/a.js'></script></head><body><h2 id='here'>x</h2><a href='#here'>good</a><a href='#gone'>a</a>
@@ -22,13 +23,13 @@ def pages_are_looked_at():
         assert len(site.absent(Path(folder))) == len(notebooks())
         assert len(said) == len(SAYS) and all(any(w in s for s in said) for w in SAYS), said
         (Path(folder) / "page.html").write_text("<script src='https://cdn.example/ajax/libs/require.js/2.3.6/require.min.js'></script><script src='https://cdn.example/other.js'></script>")
-        site.without_widgets(Path(folder))
+        site.finish(Path(folder))
         assert len(site.look_at(Path(folder))) == 1 and "other.js" in site.look_at(Path(folder))[0]
     soup = BeautifulSoup(r"<span class='math'>\(\frac{1}{2} \log p\)</span><span class='math'>\(\nosuchthing x\)</span><span class='math'>\(\mathbf 1\)</span>", "html.parser")
-    said = site.set_formulas(soup, "page.html")
+    said = set_formulas(soup, "page.html")
     assert len(said) == 1 and "nosuchthing" in said[0], said
     assert len(soup.select("math")) == 3 and soup.select("mfrac") and soup.select("mspace") and "𝟏" in soup.get_text()
-    assert site.parts_of(r"a \qquad \frac{b \qquad c}{d} \qquad \begin{cases} e \qquad f \end{cases}") == ["a ", r" \frac{b \qquad c}{d} ", r" \begin{cases} e \qquad f \end{cases}"]
+    assert parts_of(r"a \qquad \frac{b \qquad c}{d} \qquad \begin{cases} e \qquad f \end{cases}") == ["a ", r" \frac{b \qquad c}{d} ", r" \begin{cases} e \qquad f \end{cases}"]
     cell = nbformat.v4.new_code_cell("x", outputs=[nbformat.v4.new_output("stream", text="a < b\n" * n) for n in (41, 40)])
     fold_long(cell)
     assert [o.output_type for o in cell.outputs] == ["display_data", "stream"] and "41 lines" in cell.outputs[0].data["text/html"] and "a &lt; b" in cell.outputs[0].data["text/html"]
@@ -40,9 +41,7 @@ def notebooks_are_looked_at():
         top = Path(folder) / "course"
         names = subprocess.run(["git", "ls-files", "nbs", "scripts", "discrete_diffusion", "settings.ini", "_quarto.yml"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
         for name in names:
-            if name.startswith("nbs/_"): continue
             (top / name).parent.mkdir(parents=True, exist_ok=True); shutil.copy(ROOT / name, top / name)
-        (top / "nbs" / "_quarto.yml").symlink_to("../_quarto.yml")
 
         path = top / "nbs" / "03_forward.ipynb"
         nb = nbformat.read(path, as_version=4); n = len(nb.cells)
@@ -73,7 +72,7 @@ if __name__ == "__main__":
     pages_are_looked_at()
     notebooks_are_looked_at()
     said = subprocess.run([sys.executable, str(ROOT / "scripts" / "build_site.py")], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    pages = {p.stem: p.read_text(encoding="utf-8") for p in (ROOT / "_docs").glob("*.html")}
+    pages = {p.stem: (ROOT / "_docs" / f"{p.stem}.html").read_text(encoding="utf-8") for p in notebooks()}
     for path in notebooks():
         assert (ROOT / "_docs" / "notebooks" / path.name).exists(), path.name
         if path.stem[0].isdigit(): assert all(w in pages[path.stem] for w in ("Open in Colab", f'href="notebooks/{path.name}"', "min to read", "outputs of this page were made on")), path.stem

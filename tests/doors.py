@@ -1,0 +1,567 @@
+"""The public numbers of the library, each as a function of a `Place`.
+
+A test calls every door in different circumstances (grad modes, devices, dtypes of
+the network) and compares what comes out.
+"""
+
+import torch
+
+from discrete_diffusion.bounds import (
+    TimeDensity,
+    continuous_bits,
+    continuous_bound,
+    exact_continuous_bound,
+    exact_masks,
+    flow_rate,
+    masked_rate,
+    score_rate,
+    uniform_rate,
+)
+from discrete_diffusion.ctmc import (
+    descend,
+    euler_rows,
+    leap_rows,
+    loo_from_score,
+    rates_from_loo,
+    reverse_rates,
+    score_from_full,
+    score_from_loo,
+    tweedie_rows,
+)
+from discrete_diffusion.d3pm import D3PM, MaskedD3PM
+from discrete_diffusion.evaluation import bits_per_dim, loss_by_noise
+from discrete_diffusion.flow import (
+    FlowMatching,
+    conditional_velocity,
+    corrector_velocity,
+    flow_rows,
+    noise_velocity,
+    velocity,
+)
+from discrete_diffusion.forward import (
+    Absorbing,
+    Redraw,
+    Schedule,
+    Uniform,
+    absorbs,
+    cosine_schedule,
+    gaussian_kernel,
+    linear_schedule,
+)
+from discrete_diffusion.losses import (
+    bound,
+    cross_entropy,
+    hybrid_loss,
+    masked_step_kl,
+    prior_term,
+    step_kl,
+)
+from discrete_diffusion.mdlm import MaskedText, TimedMaskedText
+from discrete_diffusion.posterior import full_from_loo
+from discrete_diffusion.samplers import (
+    first_hitting,
+    forward_backward,
+    gibbs,
+    leap,
+    remask,
+    step_rows,
+    unmask,
+)
+from discrete_diffusion.sampling import ancestral, guide, temper, top_p
+from discrete_diffusion.sedd import ScoreEntropy
+
+K = 4
+LEAVES = Schedule(lambda t: 0.95 - 0.7 * t, "leaves some at both ends")
+KERNELS = {
+    "uniform": Uniform(K, cosine_schedule()),
+    "masks": Absorbing(K, cosine_schedule()),
+    "uneven": Redraw(K, torch.tensor([0.1, 0.2, 0.3, 0.4]), LEAVES),
+    "matrices": gaussian_kernel(K, torch.full((10,), 0.3)),
+}
+
+
+class Place:
+    "Where a door is tried: how tensors get there, and what dtype the network answers in."
+
+    def __init__(self, put=lambda x: x, device="cpu", dtype=torch.float64):
+        self.put = put
+        self.device = device
+        self.dtype = dtype
+
+    def generator(self):
+        return torch.Generator().manual_seed(0)
+
+    def numbers(self, *shape):
+        return torch.randn(
+            *shape, generator=self.generator(), dtype=torch.float64
+        )
+
+    def clean(self):
+        return self.put(torch.randint(K, (6, 2, 3), generator=self.generator()))
+
+    def text(self):
+        return self.put(torch.randint(K, (6, 5), generator=self.generator()))
+
+    def labels(self):
+        return self.put(torch.tensor([0, 1, 2, 0, 1, 2]))
+
+    def times(self):
+        return self.put(
+            torch.tensor([0.1, 0.3, 0.5, 0.7, 0.8, 0.6], dtype=torch.float64)
+        )
+
+    def probs(self):
+        return self.put(self.numbers(6, 2, 3, K).softmax(-1))
+
+    def logits(self):
+        return self.put(self.numbers(6, 2, 3, K)).to(self.dtype)
+
+    def network(self, kernel, outputs=K, time=True, reads="leave-one-out"):
+        table = self.put(self.numbers(kernel.N, outputs)).to(self.dtype)
+        slant = self.put(self.numbers(outputs)).to(self.dtype)
+
+        def net(x_t, t, y=None):
+            out = table[x_t]
+            if time and t is not None:
+                late = t.reshape(-1, *[1] * x_t.ndim).to(out.dtype)
+                out = out + late * slant
+            if y is not None:
+                out = out + y.reshape(-1, *[1] * x_t.ndim).to(out.dtype) * slant
+            return out
+
+        one = absorbs(kernel) and reads != "score"
+        net.reads = "full" if one else reads
+        return net
+
+
+def _noised(at, kernel):
+    "x_0, x_t and s, t at times of their own."
+    x_0 = at.clean()
+    t = at.times()
+    s = t - 0.1
+    if kernel.T is not None:
+        s, t = 0.3, 0.7
+    return x_0, kernel.sample(x_0, t, at.generator()), s, t
+
+
+def _kernel_doors(name, k):
+    yield f"{name}.sample", lambda at: k.sample(at.clean(), 0.5, at.generator())
+    yield (
+        f"{name}.jump",
+        lambda at: k.jump(at.clean(), 0.2, 0.5, at.generator()),
+    )
+    yield f"{name}.probs", lambda at: k.probs(at.clean(), 0.5)
+    yield f"{name}.evidence", lambda at: k.evidence(at.clean(), 0.5)
+    yield f"{name}.likelihood", lambda at: k.likelihood(at.clean(), 0.2, 0.5)
+    yield f"{name}.push", lambda at: k.push(at.probs(), 0.5)
+    yield f"{name}.prior_term", lambda at: prior_term(k, at.clean())
+
+    def posterior(at):
+        x_0, x_t, s, t = _noised(at, k)
+        return k.posterior(x_0, x_t, s, t)
+
+    def drawn(at):
+        x_0, x_t, s, t = _noised(at, k)
+        return k.posterior_draw(x_0, x_t, s, t, at.generator())
+
+    def mixture(at):
+        _, x_t, s, t = _noised(at, k)
+        return k.reverse_mixture(at.probs(), x_t, s, t)
+
+    def eq4(at):
+        _, x_t, s, t = _noised(at, k)
+        return k.reverse_eq4(at.probs(), x_t, s, t)
+
+    def full(at):
+        _, x_t, _, t = _noised(at, k)
+        return full_from_loo(k, at.probs(), x_t, t)
+
+    def kl_full(at):
+        x_0, x_t, s, t = _noised(at, k)
+        return step_kl(k, at.logits(), x_0, x_t, s, t, "full")
+
+    def kl_loo(at):
+        x_0, x_t, s, t = _noised(at, k)
+        return step_kl(k, at.logits(), x_0, x_t, s, t, "leave-one-out")
+
+    for door in (posterior, drawn, mixture, eq4, full, kl_full, kl_loo):
+        yield f"{name}.{door.__name__}", door
+
+
+def _bound_doors(name, k):
+    if name == "uneven":
+        T = 7
+    else:
+        T = k.T or 7
+
+    def one(at):
+        return bound(
+            at.network(k), k, at.clean(), T, at.labels(), at.generator()
+        ).total
+
+    def hybrid(at):
+        out = hybrid_loss(
+            at.network(k), k, at.clean(), T, generator=at.generator()
+        )
+        return out
+
+    def bits(at):
+        net = at.network(k)
+        return bits_per_dim(
+            net, k, at.clean(), T, passes=2, generator=at.generator()
+        ).total
+
+    def by_noise(at):
+        return loss_by_noise(
+            at.network(k),
+            k,
+            at.clean(),
+            T,
+            bands=1,
+            passes=2,
+            generator=at.generator(),
+        )
+
+    def drawn(at):
+        steps = k.T or 4
+        net = at.network(k)
+        y = at.labels()
+        return ancestral(
+            net,
+            k,
+            (6, 2, 3),
+            steps,
+            y,
+            guidance=2.0,
+            temperature=0.9,
+            p=0.95,
+            generator=at.generator(),
+            device=at.device,
+        ).x
+
+    for door in (one, hybrid, bits, by_noise, drawn):
+        yield f"{name}.{door.__name__}", door
+
+
+def _rate_doors(name, k):
+    rates = {
+        "uniform": [uniform_rate, flow_rate, score_rate],
+        "masks": [masked_rate, flow_rate, score_rate],
+        "uneven": [flow_rate, score_rate],
+    }[name]
+    for rate in rates:
+        outputs = k.N if rate is score_rate else K
+
+        def value(at, rate=rate, outputs=outputs):
+            x_0, x_t, _, t = _noised(at, k)
+            answer = at.network(k, outputs)(x_t, t)
+            return rate(k, answer, x_0, x_t, t)
+
+        def total(at, rate=rate, outputs=outputs):
+            net = at.network(k, outputs)
+            return continuous_bound(
+                net, k, at.clean(), rate, generator=at.generator()
+            ).total
+
+        def bits(at, rate=rate, outputs=outputs):
+            net = at.network(k, outputs)
+            return continuous_bits(
+                net, k, at.clean(), rate, 2, 4, at.generator()
+            ).total
+
+        yield f"{name}.{rate.__name__}", value
+        if not (rate is flow_rate and name == "uneven"):
+            yield f"{name}.continuous_bound({rate.__name__})", total
+            yield f"{name}.continuous_bits({rate.__name__})", bits
+
+
+def _jump_doors(name, k):
+    def loo_score(at):
+        _, x_t, _, t = _noised(at, k)
+        return score_from_loo(k, at.probs(), x_t, t)
+
+    def full_score(at):
+        _, x_t, _, t = _noised(at, k)
+        return score_from_full(k, at.probs(), x_t, t)
+
+    def back(at):
+        _, x_t, _, t = _noised(at, k)
+        score = score_from_loo(k, at.probs(), x_t, t)
+        return loo_from_score(k, score, x_t, t)
+
+    def rates(at):
+        _, x_t, _, t = _noised(at, k)
+        score = score_from_loo(k, at.probs(), x_t, t)
+        return reverse_rates(k, score, x_t, t)
+
+    def loo_rates(at):
+        _, x_t, _, t = _noised(at, k)
+        return rates_from_loo(k, at.probs(), x_t, t)
+
+    def leaps(at):
+        _, x_t, s, t = _noised(at, k)
+        return leap_rows(rates_from_loo(k, at.probs(), x_t, t), x_t, s, t)
+
+    def euler(at):
+        _, x_t, s, t = _noised(at, k)
+        return euler_rows(k, score_from_loo(k, at.probs(), x_t, t), x_t, s, t)
+
+    def tweedie(at):
+        _, x_t, s, t = _noised(at, k)
+        return tweedie_rows(k, score_from_loo(k, at.probs(), x_t, t), x_t, s, t)
+
+    def walked(at):
+        def rows(x_t, s, t):
+            now = at.put(torch.full((len(x_t),), t))
+            p = at.network(k)(x_t, now).softmax(-1)
+            return step_rows(k, p, x_t, s, t, "ancestral", "leave-one-out")
+
+        return descend(rows, k, (6, 5), 4, at.generator(), device=at.device).x
+
+    yield f"{name}.beta", lambda at: k.beta(at.times())
+    yield f"{name}.reveal_rate", lambda at: k.reveal_rate(at.times())
+    yield f"{name}.rate_matrix", lambda at: k.rate_matrix(at.times())
+    for door in (
+        loo_score,
+        full_score,
+        back,
+        rates,
+        loo_rates,
+        leaps,
+        euler,
+        tweedie,
+    ):
+        if not (name == "masks" and door is back):
+            yield f"{name}.{door.__name__}", door
+    if at_ends_clean(k):
+        for method in ("euler", "tweedie"):
+
+            def leapt(at, method=method):
+                return leap(
+                    at.network(k),
+                    k,
+                    (6, 5),
+                    4,
+                    method,
+                    generator=at.generator(),
+                    device=at.device,
+                ).x
+
+            yield f"{name}.leap({method})", leapt
+
+        def corrected(at):
+            return leap(
+                at.network(k),
+                k,
+                (6, 5),
+                4,
+                corrector=gibbs(2),
+                generator=at.generator(),
+                device=at.device,
+                y=at.labels(),
+                guidance=2.0,
+                p=0.9,
+            ).x
+
+        def balanced(at):
+            return leap(
+                at.network(k),
+                k,
+                (6, 5),
+                4,
+                corrector=forward_backward(),
+                corrections=2,
+                generator=at.generator(),
+                device=at.device,
+                time_free=True,
+            ).x
+
+        def filled(at):
+            given = at.put(torch.tensor([1, -1, -1, 2, -1]))
+            return leap(
+                at.network(k),
+                k,
+                (6, 5),
+                4,
+                given=given,
+                generator=at.generator(),
+                device=at.device,
+            ).x
+
+        for door in (corrected, balanced, filled):
+            yield f"{name}.{door.__name__}", door
+    yield f"{name}.descend", walked
+
+
+def at_ends_clean(k):
+    return k.alpha(0.0) == 1
+
+
+def _mask_doors(k):
+    def hitting(at):
+        return first_hitting(
+            at.network(k), k, (6, 5), generator=at.generator(), device=at.device
+        ).x
+
+    def remasked(at):
+        return leap(
+            at.network(k),
+            k,
+            (6, 5),
+            4,
+            remask(0.3),
+            generator=at.generator(),
+            device=at.device,
+        ).x
+
+    def masked_kl(at):
+        x_0, x_t, s, t = _noised(at, k)
+        return masked_step_kl(k, at.logits(), x_0, x_t, s, t)
+
+    def some_masks(at):
+        x_t, weights = exact_masks(k, at.text(), at.generator())
+        return torch.cat([x_t.cpu().double(), weights[:, None].cpu()], 1)
+
+    yield "first_hitting", hitting
+    yield "remask", remasked
+    yield "masked_step_kl", masked_kl
+    yield "exact_masks", some_masks
+    for order in ("random", "left", "confidence", "margin", "drawn"):
+
+        def shown(at, order=order):
+            return unmask(
+                at.network(k),
+                k,
+                (6, 5),
+                3,
+                order,
+                generator=at.generator(),
+                device=at.device,
+            ).x
+
+        yield f"unmask({order})", shown
+
+
+def _flow_doors(name, k):
+    def conditional(at):
+        x_0, x_t, _, t = _noised(at, k)
+        return conditional_velocity(k, x_0, x_t, t)
+
+    def plain_velocity(at):
+        _, x_t, _, t = _noised(at, k)
+        return velocity(k, at.probs(), x_t, t)
+
+    def up(at):
+        _, x_t, _, t = _noised(at, k)
+        return noise_velocity(k, x_t, t)
+
+    def corrector(at):
+        _, x_t, _, t = _noised(at, k)
+        return corrector_velocity(k, at.probs(), x_t, t)
+
+    for method in ("euler", "coin"):
+
+        def rows(at, method=method):
+            x_t = k.sample(at.clean(), 0.6, at.generator())
+            return flow_rows(k, at.probs(), x_t, 0.4, 0.6, 0.5, method)
+
+        yield f"{name}.flow_rows({method})", rows
+    for door in (conditional, plain_velocity, up, corrector):
+        yield f"{name}.{door.__name__}", door
+
+
+def _system_doors():
+    systems = {
+        "D3PM uniform": D3PM(KERNELS["uniform"], 7, classes=3),
+        "D3PM masks": D3PM(KERNELS["masks"], 7, classes=3),
+        "MaskedD3PM": MaskedD3PM(Absorbing(K, linear_schedule()), 7, classes=3),
+        "MaskedText": MaskedText(KERNELS["masks"]),
+        "TimedMaskedText": TimedMaskedText(KERNELS["masks"]),
+        "FlowMatching uniform": FlowMatching(KERNELS["uniform"]),
+        "FlowMatching masks": FlowMatching(KERNELS["masks"]),
+        "ScoreEntropy uniform": ScoreEntropy(KERNELS["uniform"]),
+        "ScoreEntropy uneven": ScoreEntropy(KERNELS["uneven"]),
+        "ScoreEntropy masks": ScoreEntropy(KERNELS["masks"]),
+        "ScoreEntropy scores": ScoreEntropy(KERNELS["uneven"], "score"),
+    }
+    for name, system in systems.items():
+        labelled = isinstance(system, D3PM)
+        outputs = getattr(system, "outputs", K)
+        time = name != "MaskedText"
+
+        def loss(
+            at, system=system, labelled=labelled, outputs=outputs, time=time
+        ):
+            more = (at.labels(),) if labelled else ()
+            x_0 = at.clean() if labelled else at.text()
+            drawn = system.noise(x_0, *more, at.generator())
+            return system.loss(
+                at.network(system.kernel, outputs, time, system.reads), *drawn
+            )["loss"]
+
+        def bits(
+            at, system=system, labelled=labelled, outputs=outputs, time=time
+        ):
+            more = (at.labels(),) if labelled else ()
+            x_0 = at.clean() if labelled else at.text()
+            net = at.network(system.kernel, outputs, time, system.reads)
+            return system.bits(
+                net, x_0, *more, passes=2, generator=at.generator()
+            ).total
+
+        def drawn(
+            at, system=system, labelled=labelled, outputs=outputs, time=time
+        ):
+            net = at.network(system.kernel, outputs, time, system.reads)
+            options = dict(generator=at.generator(), times=4, device=at.device)
+            if labelled:
+                return system.sample(
+                    net, at.labels(), (2, 3), guidance=2.0, **options
+                ).x
+            return system.sample(net, (6, 5), **options).x
+
+        yield f"{name}.loss", loss
+        yield f"{name}.bits", bits
+        yield f"{name}.sample", drawn
+
+
+def _small_doors():
+    k = Uniform(2, linear_schedule())
+
+    def exact(at):
+        every = torch.cartesian_prod(torch.arange(2), torch.arange(2))
+        net = Place(dtype=at.dtype).network(
+            k, 2
+        )  # worlds are listed on the CPU
+        return exact_continuous_bound(net, k, every, uniform_rate, 16).total
+
+    def density(at):
+        losses = torch.rand(50, generator=at.generator())
+        d = TimeDensity(torch.linspace(0, 1, 50), losses, bins=8)
+        return torch.stack(d.sample(10, at.generator()))
+
+    yield "temper", lambda at: temper(at.logits(), 0.7).softmax(-1)
+    yield "top_p", lambda at: top_p(at.logits(), 0.8).softmax(-1)
+    yield (
+        "guide",
+        lambda at: guide(at.logits(), at.logits().flip(0), 2.0).softmax(-1),
+    )
+    yield "cross_entropy", lambda at: cross_entropy(at.logits(), at.clean())
+    yield "TimeDensity", density
+    yield "exact_continuous_bound", exact
+
+
+def all_doors():
+    "{name: function of a Place}."
+    doors = dict(_small_doors())
+    for name, k in KERNELS.items():
+        doors.update(_kernel_doors(name, k))
+        doors.update(_bound_doors(name, k))
+        if k.T is None:
+            doors.update(_rate_doors(name, k))
+            doors.update(_jump_doors(name, k))
+    for name in ("uniform", "masks"):
+        doors.update(_flow_doors(name, KERNELS[name]))
+    doors.update(_mask_doors(KERNELS["masks"]))
+    doors.update(_system_doors())
+    return doors

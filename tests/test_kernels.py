@@ -1,0 +1,239 @@
+"Kernels of one's own are served by their own laws, and values are plain: they pickle, copy and compare."
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from discrete_diffusion.bounds import masked_rate, score_rate
+from discrete_diffusion.core import per_item
+from discrete_diffusion.d3pm import D3PM, MaskedD3PM
+from discrete_diffusion.flow import FlowMatching
+from discrete_diffusion.forward import (
+    Absorbing,
+    Kernel,
+    MatrixKernel,
+    Redraw,
+    Schedule,
+    Uniform,
+    absorbs,
+    betas_schedule,
+    cosine_schedule,
+    gaussian_kernel,
+    geometric_schedule,
+    linear_schedule,
+    polynomial_schedule,
+    redraws,
+)
+from discrete_diffusion.losses import exact_bound, prior_term
+from discrete_diffusion.mdlm import MaskedText, TimedMaskedText
+from discrete_diffusion.sampling import ancestral, sampler_law
+from discrete_diffusion.sedd import ScoreEntropy
+from discrete_diffusion.worlds import (
+    all_states,
+    full_posterior,
+    random_world,
+    state_index,
+)
+
+T = 6
+GROUP = torch.block_diag(torch.ones(2, 2), torch.ones(2, 2)).double() / 2
+
+
+class InGroups(Redraw):
+    "Symbols 0, 1 and symbols 2, 3 are redrawn among themselves: all seven laws are its own."
+
+    def __init__(self, alpha):
+        super().__init__(4, torch.full((4,), 0.25), alpha)
+
+    def matrix(self, s, t):
+        a = self.alpha.ratio(*self.check_pair(s, t))[..., None, None]
+        return a * torch.eye(4, dtype=torch.float64) + (1 - a) * GROUP
+
+    def _from_data(self, t, batch):
+        a = self.alpha(t).expand(batch)[:, None, None]
+        return a * torch.eye(4, dtype=torch.float64) + (1 - a) * GROUP
+
+    def _row(self, Q, x):
+        return Q[per_item(torch.arange(len(x)), x), x]
+
+    def probs(self, x_0, t):
+        return self._row(
+            self._from_data(self.check(x_0, 4, "x_0", t), len(x_0)), x_0
+        )
+
+    def evidence(self, x_t, t):
+        return self._row(
+            self._from_data(self.check(x_t, 4, "x_t", t), len(x_t)).mT, x_t
+        )
+
+    def likelihood(self, x_t, s, t):
+        s, t = self.check(x_t, 4, "x_t", t, s)
+        return self._row(self.matrix(s, t).expand(len(x_t), 4, 4).mT, x_t)
+
+    def push(self, w, t):
+        w = self.check_weights(w)
+        Q = self._from_data(torch.as_tensor(t, dtype=torch.float64), len(w))
+        return (w.reshape(len(w), -1, 4) @ Q).reshape(w.shape)
+
+    def sample(self, x_0, t, generator=None):
+        return torch.multinomial(
+            self.probs(x_0, t).reshape(-1, 4), 1, generator=generator
+        ).reshape(x_0.shape)
+
+    def jump(self, x_s, s, t, generator=None):
+        rows = self._row(self.matrix(s, t).expand(len(x_s), 4, 4), x_s)
+        return torch.multinomial(
+            rows.reshape(-1, 4), 1, generator=generator
+        ).reshape(x_s.shape)
+
+
+def in_groups():
+    "The kernel, and the same as given matrices."
+    own = InGroups(linear_schedule())
+    steps = torch.stack([own.matrix(i / T, (i + 1) / T) for i in range(T)])
+    return own, MatrixKernel(
+        steps, pi=torch.full((4,), 0.25, dtype=torch.float64)
+    )
+
+
+def oracle(world, kernel):
+    def net(x_t, t, y=None):
+        Q = kernel.probs(torch.arange(4)[:, None], float(t[0]))[:, 0]
+        return full_posterior(world, Q)[state_index(x_t, 4)].log()
+
+    net.reads = "full"
+    return net
+
+
+def test_a_subclass_with_laws_of_its_own_is_not_served_by_shortcuts():
+    own, given = in_groups()
+    assert redraws(Uniform(4, linear_schedule()))
+    assert not redraws(own)
+    world = random_world(4, 2, seed=1)
+    every = all_states(4, 2)
+    mine, theirs = (
+        exact_bound(oracle(world, k), k, every, T).diffusion
+        for k in (own, given)
+    )
+    torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-10)
+    for k in (own, given):
+        law = sampler_law(oracle(world, k), k, 2, T)
+        torch.testing.assert_close(law.sum(), torch.tensor(1.0).double())
+    x_0 = torch.zeros(2000, 1, dtype=torch.int64)
+    x_t = own.sample(x_0, 0.5, torch.Generator().manual_seed(0))
+    x_s = own.posterior_draw(
+        x_0, x_t, 0.2, 0.5, torch.Generator().manual_seed(0)
+    )
+    assert x_s.max() <= 1, "a draw has left the token's group"
+    torch.testing.assert_close(
+        own.posterior(x_0, x_t, 1 / T, 3 / T),
+        given.posterior(x_0, x_t, 1 / T, 3 / T),
+    )
+
+
+def test_continuous_time_refuses_laws_it_does_not_know():
+    own, _ = in_groups()
+    x = torch.zeros(2, 3, dtype=torch.int64)
+    with pytest.raises(TypeError, match="kernel: expected a Redraw kernel"):
+        score_rate(own, torch.zeros(2, 3, 4), x, x, 0.5)
+
+    class Hidden(Absorbing):
+        def probs(self, x_0, t):
+            return super().probs(x_0, t)
+
+    assert not absorbs(Hidden(4, linear_schedule()))
+    with pytest.raises(TypeError, match="kernel: expected an Absorbing kernel"):
+        masked_rate(
+            Hidden(4, linear_schedule()), torch.zeros(2, 3, 4), x, x, 0.5
+        )
+
+
+def test_matrices_with_several_stationary_laws_are_refused_unless_a_start_is_given():
+    steps = (0.5 * torch.eye(4, dtype=torch.float64) + 0.5 * GROUP).expand(
+        T, 4, 4
+    )
+    with pytest.raises(ValueError, match="one stationary law, got 2 of them"):
+        MatrixKernel(steps)
+    MatrixKernel(
+        steps, pi=torch.tensor([0.1, 0.1, 0.4, 0.4], dtype=torch.float64)
+    )
+
+
+def test_samplers_take_their_start():
+    own, given = in_groups()
+    world = random_world(4, 2, seed=1)
+    net = oracle(world, given)
+    noised = world.noised(given.probs(torch.arange(4)[:, None], 1.0)[:, 0])
+
+    def far(start):
+        law = sampler_law(net, given, 2, T, start=start)
+        return (law - world.law).abs().sum().item() / 2
+
+    assert far(noised) < far(None) / 2
+    start = torch.tensor([[0, 2]] * 500)
+    x = ancestral(
+        net,
+        given,
+        (500, 2),
+        T,
+        generator=torch.Generator().manual_seed(0),
+        start=start,
+    ).x
+    assert (x // 2 == start // 2).all(), "no token leaves its group"
+
+
+def test_a_plain_cosine_is_accepted():
+    plain = Schedule(lambda t: torch.cos(torch.pi / 2 * t), "plain cosine")
+    x = torch.zeros(2, 3, dtype=torch.int64)
+    assert (prior_term(Absorbing(4, plain), x) == 0).all()
+
+
+def test_a_schedule_without_a_gradient_is_refused():
+    table = torch.linspace(1, 0, 11, dtype=torch.float64)
+    with pytest.raises(ValueError, match="give the slope as well"):
+        Schedule(lambda t: table[(10 * t).long()], "table")
+    with pytest.raises(ValueError, match="give the slope as well"):
+        Schedule(
+            lambda t: torch.from_numpy(np.interp(t.numpy(), [0, 1], [1, 0]))
+        )
+
+
+SCHEDULES = [
+    linear_schedule(),
+    cosine_schedule(),
+    polynomial_schedule(3),
+    geometric_schedule(),
+    betas_schedule(torch.linspace(0.01, 0.3, 9)),
+]
+VALUES = [
+    *SCHEDULES,
+    *(Uniform(4, s) for s in SCHEDULES),
+    Absorbing(4, cosine_schedule()),
+    Redraw(3, torch.tensor([0.2, 0.3, 0.5]), geometric_schedule()),
+    gaussian_kernel(4, torch.full((5,), 0.3)),
+    D3PM(Uniform(4, cosine_schedule()), 10),
+    MaskedD3PM(Absorbing(4, linear_schedule()), 10),
+    MaskedText(Absorbing(4, linear_schedule())),
+    TimedMaskedText(Absorbing(4, cosine_schedule())),
+    FlowMatching(Uniform(4, linear_schedule())),
+    ScoreEntropy(Uniform(4, geometric_schedule())),
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_values_pickle_and_copy(value):
+    for other in (pickle.loads(pickle.dumps(value)), copy.deepcopy(value)):
+        assert repr(other) == repr(value)
+        kernel = getattr(other, "kernel", other)
+        if isinstance(kernel, Kernel):
+            x = torch.zeros(2, 3, dtype=torch.int64)
+            mine = getattr(value, "kernel", value)
+            assert torch.equal(
+                kernel.probs(x, 0.4 if kernel.T else 0.3),
+                mine.probs(x, 0.4 if kernel.T else 0.3),
+            )
+        else:
+            assert other == value

@@ -1,0 +1,130 @@
+"""Saved networks say what their answer means, and so do the shipped ones."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from discrete_diffusion.forward import (
+    Absorbing,
+    Uniform,
+    geometric_schedule,
+    linear_schedule,
+)
+from discrete_diffusion.mdlm import MaskedText, TimedMaskedText
+from discrete_diffusion.pretrained import (
+    load_pretrained,
+    pretrained_names,
+    save_pretrained,
+)
+from discrete_diffusion.sedd import ScoreEntropy
+from discrete_diffusion.transformer import NextLetter, TextNet
+
+SHIPPED = {
+    "ar": None,
+    "digits": "full",
+    "masked": "full",
+    "uniform": "leave-one-out",
+}
+
+
+def small_net(**options):
+    return TextNet(3, 3, 8, 1, 1, **options)
+
+
+def save(folder, net, notes=None):
+    kind = "transformer.TextNet"
+    notes = {} if notes is None else notes
+    return save_pretrained("small", net, kind, net.arguments, notes, folder)
+
+
+def test_what_ships_says_what_it_answers():
+    assert set(SHIPPED) <= set(pretrained_names())
+    for name, reads in SHIPPED.items():
+        loaded = load_pretrained(name)
+        assert getattr(loaded.net, "reads", None) == reads, name
+        assert loaded.notes.get("reads") == reads, name
+        assert reads is None or f"reads: {reads}" in str(loaded)
+
+
+@pytest.mark.parametrize("reads", ("full", "leave-one-out", "score"))
+def test_reads_come_back(tmp_path, reads):
+    net = small_net()
+    net.reads = reads
+    save(tmp_path, net, {"what": "a test"})
+    loaded = load_pretrained("small", tmp_path)
+    assert loaded.net.reads == reads
+    assert loaded.notes == {"what": "a test", "reads": reads}
+    save(tmp_path, loaded.net, loaded.notes)
+    assert load_pretrained("small", tmp_path).net.reads == reads
+
+
+def test_a_network_that_says_nothing(tmp_path):
+    save(tmp_path, small_net())
+    assert not hasattr(load_pretrained("small", tmp_path).net, "reads")
+    save(tmp_path, small_net(), {"reads": "score"})
+    assert load_pretrained("small", tmp_path).net.reads == "score"
+
+
+def test_other_words_are_refused(tmp_path):
+    net = small_net()
+    net.reads = "half"
+    with pytest.raises(ValueError, match="reads: expected one of 'full'"):
+        save(tmp_path, net)
+    net.reads = "full"
+    with pytest.raises(ValueError, match="the network's own reads, 'full'"):
+        save(tmp_path, net, {"reads": "score"})
+    assert not list(tmp_path.iterdir())
+
+
+def test_all_systems_say_what_they_ask_for():
+    uniform, masks = (
+        kernel(3, linear_schedule()) for kernel in (Uniform, Absorbing)
+    )
+    scores = ScoreEntropy(Uniform(3, geometric_schedule()), head="score")
+    assert ScoreEntropy(uniform).reads == "leave-one-out"
+    assert scores.reads == "score"
+    assert MaskedText(masks).reads == TimedMaskedText(masks).reads == "full"
+    assert getattr(NextLetter(3), "reads", None) is None
+
+
+def test_the_script_stores_it(tmp_path):
+    script = Path(__file__).parent.parent / "scripts" / "pretrain.py"
+    code = f"""
+import sys, torch, types
+sys.path.insert(0, {str(script.parent)!r})
+sys.argv = ["pretrain.py"]
+import pretrain
+from discrete_diffusion.data import Corpus
+import discrete_diffusion.data, discrete_diffusion.evaluation
+text = "to be, or not to be. " * 40
+discrete_diffusion.data.load_text = lambda *a, **k: Corpus(text, text, "a test")
+a = types.SimpleNamespace(steps=1, seed=0, cache=None, trained=None,
+                          checkpoints=None)
+from discrete_diffusion.forward import Uniform, linear_schedule
+from discrete_diffusion.sedd import ScoreEntropy
+from discrete_diffusion.transformer import TextNet
+build = lambda K, tokens: (TextNet(K, K, 8, 1, 1, time=True),
+                           ScoreEntropy(Uniform(K, linear_schedule())), "none")
+name, net, kind, arguments, notes = pretrain.text(
+    a, lambda line: None, "small", "a test", "", build, "plays", (1, 2, 8, 8))
+from discrete_diffusion.pretrained import save_pretrained
+save_pretrained(name, pretrain.round_to_half(net), kind, arguments, notes,
+                {str(tmp_path)!r})
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    listed = json.loads((tmp_path / "weights.json").read_text())
+    assert listed["small"]["notes"]["reads"] == "leave-one-out"
+    net = load_pretrained("small", tmp_path).net
+    assert net.reads == "leave-one-out"
+    assert all(v.dtype == torch.float32 for v in net.state_dict().values())
