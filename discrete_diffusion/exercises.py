@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BANK', 'Exercise', 'find_exercises', 'progress_file', 'progress', 'CheckFailed', 'Checker', 'check_answer',
            'wrong_answer', 'right_answer', 'references', 'collect_references', 'use_reference', 'workbook', 'Status',
-           'status', 'make_learner', 'Written', 'write_learner', 'fold_solution', 'leaks']
+           'status', 'checked_part', 'make_learner', 'Written', 'write_learner', 'fold_solution', 'leaks']
 
 # %% ../nbs/91_exercises.ipynb #db086e9c
 import ast, copy, hashlib, inspect, itertools, json, math, os, random, re, textwrap, time, traceback
@@ -473,10 +473,11 @@ def wrong_answer(number: str,  # of the exercise, whose check has run
     if number not in _CHECKS: raise ValueError(f"number: exercise {number} has not been checked here yet")
     said = _judge(number, _CHECKS[number], answers)
     name = getattr(answers[0], "__name__", _show(answers[0]))
-    BANK.append(dict(number=number, name=name, sentence=sentence, said=said and str(said), caught=said is not None and sentence in str(said)))
+    heard = str(said).split(", at your line")[0]    # the line may quote the bank itself
+    BANK.append(dict(number=number, name=name, sentence=sentence, said=said and str(said), caught=said is not None and sentence in heard))
     assert said is not None, f"exercise {number}: the check lets a wrong answer pass: {name}"
     assert said.stage != "not attempted", f"exercise {number}: {name} is taken for a stub"
-    assert sentence in str(said), f"exercise {number}: {name} should hear '{sentence}', it hears '{said}'"
+    assert sentence in heard, f"exercise {number}: {name} should hear '{sentence}', it hears '{said}'"
     margin = getattr(said, "margin", None)
     assert margin is None or said.stage != "value" or margin > 0, f"exercise {number}: {name} is caught by these draws, but not with probability .999: draw more, or take another input"
 
@@ -1052,6 +1053,18 @@ def _hash(source: str) -> str: return hashlib.sha256(source.strip().encode()).he
 # a cell without its code: for JupyterLab and Notebook, for Colab
 _FOLDED = {"jupyter": {"source_hidden": True}, "cellView": "form"}
 
+def checked_part(cells) -> set[int]:
+    """The cells below a heading "How this is checked": tests for those who doubt
+    or change a chapter, folded on its page, absent from the learner's notebook."""
+    inside, found = False, set()
+    for i, cell in enumerate(cells):
+        if cell.cell_type == "markdown" and (heading := re.match(r"##\s+(.*)", cell.source)):
+            inside = heading[1].strip() == "How this is checked"
+        if inside:
+            found.add(i)
+    return found
+
+
 def make_learner(solved,              # a solved notebook, as nbformat reads it; it is not changed
                  chapter: str,        # its name, as in '03_forward'
                  colab: str = ""      # address of the course's archive: begin with a cell that installs it where it is missing
@@ -1061,6 +1074,7 @@ def make_learner(solved,              # a solved notebook, as nbformat reads it;
     exercises = find_exercises(solved, chapter)
     role = {i: (kind, e) for e in exercises for kind, i in e.at.items()}
     nb = copy.deepcopy(solved); nb.cells = []
+    behind = checked_part(solved.cells)
 
     def add(cell, key, source):
         "A generated cell: its key says which it is, its hash what it was."
@@ -1074,6 +1088,7 @@ def make_learner(solved,              # a solved notebook, as nbformat reads it;
     if not any(re.match(r"#\|\s*default_exp", c.source) for c in solved.cells): add(new_code_cell(id="workbook"), "workbook", start)
     for i, cell in enumerate(copy.deepcopy(solved.cells)):
         kind, e = role.get(i, (None, None))
+        if i in behind: continue
         key, bare = f"cell {cell.get('id', i)}", _bare(cell.source)
         if cell.cell_type == "code" and re.match(r"#\|\s*default_exp", cell.source): add(new_code_cell(id="workbook"), "workbook", start)
         elif kind == "wrong": continue

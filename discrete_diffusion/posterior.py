@@ -17,26 +17,36 @@ def _can(z):
     "Where a probability is not zero (so far from zero that 1/z is still a number)."
     return z > (1e-290 if z.dtype == torch.float64 else 1e-30)
 
+
 def _possible(z, name="x_t", want="a state that x_0 can reach"):
     "Raise if a normalising sum is zero, else return it."
     n = int((~_can(z)).sum())
-    if n: raise ValueError(f"{name}: expected {want}, got an event of probability zero at {n} of {z.numel()} tokens")
+    if n:
+        raise ValueError(
+            f"{name}: expected {want}, got an event of probability zero at {n} of {z.numel()} tokens"
+        )
     return z
+
 
 def _check_both(kernel, x_0, x_t, s, t):
     "Clean and noisy states of one shape, and their times s < t in float64."
     kernel.check(x_0, kernel.K, "x_0", t)
     s, t = kernel.check(x_t, kernel.N, "x_t", t, s)
-    if x_0.shape != x_t.shape: raise ValueError(f"x_0: expected the shape of x_t, {tuple(x_t.shape)}, got {tuple(x_0.shape)}")
+    if x_0.shape != x_t.shape:
+        raise ValueError(
+            f"x_0: expected the shape of x_t, {tuple(x_t.shape)}, got {tuple(x_0.shape)}"
+        )
     return s, t
 
+
 @patch
-def posterior(self: Kernel,
-              x_0: Tensor, # clean states, (batch, *shape) int64
-              x_t: Tensor, # noisy states at time t, the shape of x_0
-              s,           # the earlier time, a number or (batch,)
-              t            # the later time, s < t
-              ) -> Tensor: # (batch, *shape, N) float64
+def posterior(
+    self: Kernel,
+    x_0: Tensor,  # clean states, (batch, *shape) int64
+    x_t: Tensor,  # noisy states at time t, the shape of x_0
+    s,  # the earlier time, a number or (batch,)
+    t,  # the later time, s < t
+) -> Tensor:  # (batch, *shape, N) float64
     "q(x_s | x_t, x_0) for every x_s, any kernel. ValueError where x_0 cannot lead to x_t (D3PM, Eq. 3, for s = t - 1)."
     s, t = _check_both(self, x_0, x_t, s, t)
     joint = self.probs(x_0, s) * self.likelihood(x_t, s, t)
@@ -44,12 +54,13 @@ def posterior(self: Kernel,
 
 # %% ../nbs/04_posterior.ipynb #916be8c5
 @patch
-def posterior_weights(self: Redraw,
-                      x_0: Tensor, # clean states, (batch, *shape) int64
-                      x_t: Tensor, # noisy states at time t, the shape of x_0
-                      s,           # the earlier time, a number or (batch,)
-                      t            # the later time, s < t
-                      ) -> Tensor: # (batch, *shape, 3) float64, rows sum to one
+def posterior_weights(
+    self: Redraw,
+    x_0: Tensor,  # clean states, (batch, *shape) int64
+    x_t: Tensor,  # noisy states at time t, the shape of x_0
+    s,  # the earlier time, a number or (batch,)
+    t,  # the later time, s < t
+) -> Tensor:  # (batch, *shape, 3) float64, rows sum to one
     "How much of q(x_s | x_t, x_0) lies on x_0, on x_t and on a fresh draw from pi. O(1) per token."
     s, t = _check_both(self, x_0, x_t, s, t)
     if not redraws(self):
@@ -59,68 +70,105 @@ def posterior_weights(self: Redraw,
         )
     a_s, a = per_item(self.alpha(s), x_t), per_item(self.alpha.ratio(s, t), x_t)
     hit = self.pi.to(a_s)[x_t]
-    w = torch.stack([a_s * (a * (x_0 == x_t) + (1 - a) * hit), (1 - a_s) * a * hit, (1 - a_s) * (1 - a) * hit], -1)
+    w = torch.stack(
+        [
+            a_s * (a * (x_0 == x_t) + (1 - a) * hit),
+            (1 - a_s) * a * hit,
+            (1 - a_s) * (1 - a) * hit,
+        ],
+        -1,
+    )
     return w / _possible(w.sum(-1, keepdim=True))
 
 # %% ../nbs/04_posterior.ipynb #89f92322
 @patch
-def posterior_draw(self: Kernel,
-                   x_0: Tensor, # clean states, (batch, *shape) int64
-                   x_t: Tensor, # noisy states at time t, the shape of x_0
-                   s,           # the earlier time, a number or (batch,)
-                   t,           # the later time, s < t
-                   generator: torch.Generator | None = None # source of randomness
-                   ) -> Tensor: # (batch, *shape) int64
+def posterior_draw(
+    self: Kernel,
+    x_0: Tensor,  # clean states, (batch, *shape) int64
+    x_t: Tensor,  # noisy states at time t, the shape of x_0
+    s,  # the earlier time, a number or (batch,)
+    t,  # the later time, s < t
+    generator: torch.Generator | None = None,  # source of randomness
+) -> Tensor:  # (batch, *shape) int64
     "A draw of x_s given x_t and x_0, from its row of N probabilities."
     return draw(self.posterior(x_0, x_t, s, t), generator)
 
+
 @patch
-def posterior_draw(self: Redraw,
-                   x_0: Tensor, # clean states, (batch, *shape) int64
-                   x_t: Tensor, # noisy states at time t, the shape of x_0
-                   s,           # the earlier time, a number or (batch,)
-                   t,           # the later time, s < t
-                   generator: torch.Generator | None = None # source of randomness
-                   ) -> Tensor: # (batch, *shape) int64
+def posterior_draw(
+    self: Redraw,
+    x_0: Tensor,  # clean states, (batch, *shape) int64
+    x_t: Tensor,  # noisy states at time t, the shape of x_0
+    s,  # the earlier time, a number or (batch,)
+    t,  # the later time, s < t
+    generator: torch.Generator | None = None,  # source of randomness
+) -> Tensor:  # (batch, *shape) int64
     "A draw of x_s given x_t and x_0, O(1) per token: which of the three, then the state."
     if not redraws(self):  # laws of its own: the general way
         return draw(self.posterior(x_0, x_t, s, t), generator)
     which = draw(self.posterior_weights(x_0, x_t, s, t), generator)
-    return torch.where(which == 0, x_0, torch.where(which == 1, x_t, self.draw_pi(x_t.shape, generator, x_t.device)))
+    return torch.where(
+        which == 0,
+        x_0,
+        torch.where(
+            which == 1, x_t, self.draw_pi(x_t.shape, generator, x_t.device)
+        ),
+    )
 
 # %% ../nbs/04_posterior.ipynb #0c1e4d23
 def _check_rows(kernel, p, name, x_t, t, s=None):
     "Probabilities over the K clean symbols for each token of x_t, in float64, and the checked times."
     times = kernel.check(x_t, kernel.N, "x_t", t, s)
     check_probs(p, name)
-    if p.shape != (*x_t.shape, kernel.K): raise ValueError(f"{name}: expected shape {(*x_t.shape, kernel.K)}, got {tuple(p.shape)}")
+    if p.shape != (*x_t.shape, kernel.K):
+        raise ValueError(
+            f"{name}: expected shape {(*x_t.shape, kernel.K)}, got {tuple(p.shape)}"
+        )
     p = p.double() if has_float64(p.device) else p.float()
     return p / p.sum(-1, keepdim=True), times
+
 
 @patch
 def _reverse(self: Kernel, w, x_t, s, t, name):
     "Weights w over x_0, pushed to s, times the likelihood of x_t; normalised."
     out = self.push(w, s) * self.likelihood(x_t, s, t)
-    return out / _possible(out.sum(-1, keepdim=True), name, "mass on a symbol that can lead to x_t")
+    return out / _possible(
+        out.sum(-1, keepdim=True), name, "mass on a symbol that can lead to x_t"
+    )
+
 
 @patch
 def _reverse(self: Absorbing, w, x_t, s, t, name):
     "A shown token stays; a masked one is revealed with probability (alpha_s - alpha_t)/(1 - alpha_t)."
     if not absorbs(self):  # laws of its own: the general way
         return Kernel._reverse(self, w, x_t, s, t, name)
-    a_s, a_t, masked = per_item(self.alpha(s), x_t), per_item(self.alpha(t), x_t), x_t == self.mask
-    reveal = ((a_s - a_t) / _possible(torch.where(masked, 1 - a_t, 1.), "x_t", "no mask while alpha = 1"))[..., None]
-    p = w / torch.where(masked, w.sum(-1), 1.)[..., None]
-    return torch.where(masked[..., None], torch.cat([reveal * p, 1 - reveal], -1), torch.nn.functional.one_hot(x_t, self.N).to(p.dtype))
+    a_s, a_t, masked = (
+        per_item(self.alpha(s), x_t),
+        per_item(self.alpha(t), x_t),
+        x_t == self.mask,
+    )
+    reveal = (
+        (a_s - a_t)
+        / _possible(
+            torch.where(masked, 1 - a_t, 1.0), "x_t", "no mask while alpha = 1"
+        )
+    )[..., None]
+    p = w / torch.where(masked, w.sum(-1), 1.0)[..., None]
+    return torch.where(
+        masked[..., None],
+        torch.cat([reveal * p, 1 - reveal], -1),
+        torch.nn.functional.one_hot(x_t, self.N).to(p.dtype),
+    )
 
 # %% ../nbs/04_posterior.ipynb #cb6e3201
 @patch
-def reverse_mixture(self: Kernel,
-                    p_full: Tensor, # (batch, *shape, K): p(x_0 | x_t), the FULL posterior
-                    x_t: Tensor,    # noisy states, (batch, *shape) int64
-                    s,              # the earlier time, a number or (batch,)
-                    t               # the time of x_t, s < t
-                    ) -> Tensor:    # (batch, *shape, N) float64
+def reverse_mixture(
+    self: Kernel,
+    p_full: Tensor,  # (batch, *shape, K): p(x_0 | x_t), the FULL posterior
+    x_t: Tensor,  # noisy states, (batch, *shape) int64
+    s,  # the earlier time, a number or (batch,)
+    t,  # the time of x_t, s < t
+) -> Tensor:  # (batch, *shape, N) float64
     """p(x_s | x_t), the mixture of the posteriors q(x_s | x_t, x_0) with weights p_full(x_0).
     Mass on an x_0 that cannot lead to x_t is dropped and the rest renormalised; ValueError if nothing is left."""
     p, (s, t) = _check_rows(self, p_full, "p_full", x_t, t, s)
@@ -131,31 +179,38 @@ def reverse_mixture(self: Kernel,
 
 # %% ../nbs/04_posterior.ipynb #6106ba85
 @patch
-def reverse_eq4(self: Kernel,
-                p_loo: Tensor, # (batch, *shape, K): p(x_0 | x_t without this site), the LEAVE-ONE-OUT posterior
-                x_t: Tensor,   # noisy states, (batch, *shape) int64
-                s,             # the earlier time, a number or (batch,)
-                t              # the time of x_t, s < t
-                ) -> Tensor:   # (batch, *shape, N) float64
+def reverse_eq4(
+    self: Kernel,
+    p_loo: Tensor,  # (batch, *shape, K): p(x_0 | x_t without this site), the LEAVE-ONE-OUT posterior
+    x_t: Tensor,  # noisy states, (batch, *shape) int64
+    s,  # the earlier time, a number or (batch,)
+    t,  # the time of x_t, s < t
+) -> Tensor:  # (batch, *shape, N) float64
     "p(x_s | x_t) proportional to the sum over x_0 of q(x_s, x_t | x_0) p_loo(x_0) (D3PM, Eq. 4)."
     p, (s, t) = _check_rows(self, p_loo, "p_loo", x_t, t, s)
     return self._reverse(p, x_t, s, t, "p_loo")
 
 
-def full_from_loo(kernel: Kernel,
-                  p_loo: Tensor, # (batch, *shape, K): p(x_0 | x_t without this site)
-                  x_t: Tensor,   # noisy states, (batch, *shape) int64
-                  t              # their time, a number or (batch,)
-                  ) -> Tensor:   # (batch, *shape, K) float64: p(x_0 | x_t)
+def full_from_loo(
+    kernel: Kernel,
+    p_loo: Tensor,  # (batch, *shape, K): p(x_0 | x_t without this site)
+    x_t: Tensor,  # noisy states, (batch, *shape) int64
+    t,  # their time, a number or (batch,)
+) -> Tensor:  # (batch, *shape, K) float64: p(x_0 | x_t)
     "The full posterior from the leave-one-out posterior: times the evidence q(x_t | x_0), normalised."
     p, t = _check_rows(kernel, p_loo, "p_loo", x_t, t)
     p = p * kernel.evidence(x_t, t)
-    return p / _possible(p.sum(-1, keepdim=True), "p_loo", "mass on a symbol that can lead to x_t")
+    return p / _possible(
+        p.sum(-1, keepdim=True),
+        "p_loo",
+        "mass on a symbol that can lead to x_t",
+    )
 
 # %% ../nbs/04_posterior.ipynb #reading-code
 def reading(
     kernel: Kernel,
-    reads: str | None = None,  # "full" or "leave-one-out"; None: as the model says
+    reads: str
+    | None = None,  # "full" or "leave-one-out"; None: as the model says
     model=None,  # a network, which may have an attribute `reads`
 ) -> str:
     """What a network's answer on this kernel means: "full" or "leave-one-out".
@@ -171,5 +226,7 @@ def reading(
             "call, or once for all as an attribute, network.reads = ..."
         )
     if reads not in ("full", "leave-one-out"):
-        raise ValueError(f"reads: expected 'full' or 'leave-one-out', got {reads!r}")
+        raise ValueError(
+            f"reads: expected 'full' or 'leave-one-out', got {reads!r}"
+        )
     return reads

@@ -149,18 +149,35 @@ def is_red():
     return said
 
 
-LEAST_HOURS, MOST_HOURS = 12, 20     # for chapters 00 to 18, reading and exercises without extras
+CORE = ("00_core", "03_forward", "04_posterior", "05_losses", "08_sampling", "10_d3pm")
+MOST_HOURS = 10  # for the core path, reading and exercises without extras
 
 
 def hours():
-    "What the chapters say of themselves, added up."
+    "What the chapters say of themselves, added up; the core path has a limit."
     parts = [p for p in notebooks() if p.name[:2].isdigit() and int(p.name[:2]) <= 18]
-    reading = sum(int(re.search(r"Minutes to read: (\d+)", p.read_text(encoding="utf-8"))[1]) for p in parts)
     listed = json.loads((LIB / "exercises.json").read_text(encoding="utf-8")).values()
-    doing = sum(e["minutes"] for e in listed if not e["extra"] and e["chapter"] in {p.stem for p in parts})
-    total = (reading + doing) / 60
-    print(f"chapters 00 to 18: {reading} minutes of reading and {doing} of exercises, {total:.1f} hours; {sum(e['minutes'] for e in listed if e['extra'])} minutes of extras")
-    return [] if LEAST_HOURS <= total <= MOST_HOURS else [f"chapters 00 to 18 take {total:.1f} hours by their own account, {LEAST_HOURS} to {MOST_HOURS} are wanted"]
+
+    def total(stems):
+        reading = sum(
+            int(re.search(r"Minutes to read: (\d+)", p.read_text(encoding="utf-8"))[1])
+            for p in parts
+            if p.stem in stems
+        )
+        doing = sum(
+            e["minutes"] for e in listed if not e["extra"] and e["chapter"] in stems
+        )
+        return (reading + doing) / 60
+
+    everything, core = total([p.stem for p in parts]), total(CORE)
+    extras = sum(e["minutes"] for e in listed if e["extra"])
+    print(
+        f"chapters 00 to 18: {everything:.1f} hours of reading and exercises, the core "
+        f"path {core:.1f}; {extras} minutes of extras"
+    )
+    if core <= MOST_HOURS:
+        return []
+    return [f"the core path takes {core:.1f} hours, {MOST_HOURS} are wanted at most"]
 
 
 ONE = "import sys, json; sys.path.insert(0, sys.argv[2]); from check_exercises import *; print('\\n' + json.dumps(check_notebook(Path(sys.argv[1]))))"

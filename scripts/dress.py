@@ -3,7 +3,7 @@
 Both renderers get it, because it is put into the processed notebooks before either sees them. Also what is wrong in the notebooks themselves,
 with file and cell: links, pictures, directives, exercises, the sidebar.
 """
-import html, json, re
+import ast, html, json, re
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 import nbformat, yaml
@@ -193,6 +193,44 @@ def fold_long(cell):
         out.clear(); out.update(output_type="display_data", metadata={}, data={"text/html": page})
 
 
+def fold_imports(cell):
+    "A page begins with its question: imports and set-up are in a fold."
+    source = re.sub(r"^#\|.*\n", "", cell.source, flags=re.M).strip()
+    if "code-fold" in cell.source or cell.outputs:
+        return
+    try:
+        nodes = ast.parse(source).body
+    except SyntaxError:  # a magic
+        return
+    setup = ("seed_everything", "set_num_threads")
+    imports = [isinstance(n, (ast.Import, ast.ImportFrom)) for n in nodes]
+    if nodes and (all(imports) or len(nodes) <= 3 and any(w in source for w in setup)):
+        what = "Imports" if all(imports) else "Set-up"
+        cell.source = f'#| code-fold: true\n#| code-summary: "{what}"\n{cell.source}'
+
+
+def fold_checked(cells):
+    "What stands below `## How this is checked` goes into one fold."
+    from discrete_diffusion.exercises import checked_part
+
+    inside = sorted(checked_part(cells))
+    if not inside:
+        return
+    new = nbformat.v4.new_markdown_cell
+    heading, _, text = cells[inside[0]].source.partition("\n")
+    title = "Tables counted out, random cases, refusals, and their power"
+    opened = f'::::: {{.callout-note collapse="true" title="{title}"}}'
+    parts = [new(heading), new(f"{opened}\n\n{text.strip()}")]
+    closed = new(":::::")
+    for cell, name in zip([*parts, closed], ("heading", "open", "close")):
+        cell["id"] = f"course-checked-{name}"
+    cells[inside[0] : inside[-1] + 1] = [
+        *parts,
+        *cells[inside[1] : inside[-1] + 1],
+        closed,
+    ]
+
+
 def dress(path):
     "A processed notebook of _proc, in place."
     from discrete_diffusion.exercises import find_exercises
@@ -209,6 +247,7 @@ def dress(path):
             if times is None and (times := TIMES.search(cell.source)): cell.source = TIMES.sub("", cell.source).rstrip()
             cell.source = stay(cell.source)
         elif cell.cell_type == "code":
+            fold_imports(cell)
             fold_long(cell)
             caption(cell)
             for out in cell.outputs:
@@ -217,7 +256,9 @@ def dress(path):
                 out.data["text/markdown"] = "".join(plain(b) if b.startswith("```") else stay(b) for b in blocks)
     new = lambda text, which: nbformat.v4.new_markdown_cell(text, id=f"course-{which}")
     docs = [cell for cell in page.cells if "show_doc(" in cell.source and cell.get("has_sd")]
-    page.cells = [cell for cell in page.cells if cell not in docs] + ([new("## What this chapter exports", "exports")] if docs else []) + docs
+    page.cells = [cell for cell in page.cells if cell not in docs]
+    fold_checked(page.cells)
+    page.cells = page.cells + ([new("## What this chapter exports", "exports")] if docs else []) + docs
     if path.stem != "index":
         exercises = find_exercises(solved, path.stem)
         for e in exercises: show_exercise(page.cells, e)
