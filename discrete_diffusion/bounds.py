@@ -157,7 +157,7 @@ class TimeDensity:
                  floor: float = .1):      # share of the density that stays uniform, in (0, 1]; weights are at most 1/floor
         t, f = check_times(times, "times").cpu(), check_finite(losses, "losses").detach().cpu().double(); check_count(bins, "bins")
         if t.ndim != 1 or len(t) == 0 or t.shape != f.shape: raise ValueError(f"losses: expected one for each of {tuple(t.shape)} times, got shape {tuple(f.shape)}")
-        if isinstance(floor, bool) or not isinstance(floor, (int, float)) or not 0 < floor <= 1: raise ValueError(f"floor: expected a share in (0, 1], got {floor!r}")
+        floor = check_number(floor, "floor", above=0, most=1, word="share")
         j = (t * bins).long().clamp_max(bins - 1); n = torch.bincount(j, minlength=bins)
         size = (torch.zeros(bins, dtype=torch.float64).index_add(0, j, f ** 2) / n.clamp_min(1)).sqrt()   # root mean square, the best density
         size = torch.where(n > 0, size, size[n > 0].mean())

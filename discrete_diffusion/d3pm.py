@@ -47,7 +47,7 @@ class D3PM:
     def __post_init__(self):
         if not isinstance(self.kernel, Kernel): raise TypeError(f"kernel: expected a Kernel, got {type(self.kernel).__name__}")
         check_count(self.T, "T"); check_count(self.classes, "classes")
-        if isinstance(self.drop, bool) or not isinstance(self.drop, (int, float)) or not 0 <= self.drop <= 1: raise ValueError(f"drop: expected a share in [0, 1], got {self.drop!r}")
+        self.drop = check_number(self.drop, "drop", least=0, most=1, word="share")
         if self.kernel.T not in (None, self.T): raise ValueError(f"T: expected the kernel's own {self.kernel.T} steps, got {self.T}")
 
     def check(self, x_0: Tensor, y: Tensor):

@@ -258,8 +258,7 @@ def hybrid_loss(model: Callable, # model(x_t, t, y) -> logits (batch, *shape, K)
                 reads: str | None = None # what the logits mean, see `reading`
                 ) -> Tensor:     # (batch,) nats per token
     "KL of ONE random step + lam * cross-entropy on x_0, mean over tokens (D3PM, Eq. 5, as in its code). A surrogate: no factor T, no prior."
-    if isinstance(lam, bool) or not isinstance(lam, (int, float)): raise TypeError(f"lam: expected a number, got {type(lam).__name__}")
-    if not 0 <= lam < math.inf: raise ValueError(f"lam: expected a finite number of at least 0, got {lam}")
+    lam = check_number(lam, "lam", least=0)
     step, logits = _one_step(model, kernel, x_0, T, y, generator, steps, reads)
     return (step + lam * cross_entropy(logits, x_0) if lam else step).flatten(1).mean(1)
 

@@ -328,8 +328,7 @@ def _loo(kernel, p, x, t, reads):
 def forward_backward(amount: float = .25 # length of the step, in (0, 1]; one is 1 - alpha(t) redraws a token
                      ) -> Callable:      # corrector(ask, kernel, x, t, k, reverse) -> rows
     "Corrector: one Euler step of the rates R_t + reverse R_t (Campbell et al. 2022, proposition 4). All tokens move; one network call. Raises TypeError, ValueError."
-    if isinstance(amount, bool) or not isinstance(amount, (int, float)): raise TypeError(f"amount: expected a number, got {type(amount).__name__}")
-    if not 0 < amount <= 1: raise ValueError(f"amount: expected a number in (0, 1], got {amount}")
+    amount = check_number(amount, "amount", above=0, most=1)
     def rows(ask, kernel, x, t, k, reads):
         p = _loo(kernel, ask(x, t), x, t, reads); pi = kernel.pi.to(p); here = x[..., None]
         if kernel.alpha(t) <= 0: return one_hot(x, kernel.N).to(p)
@@ -357,9 +356,8 @@ def remask(eta: float,             # how much
            rule: str = "rescale"   # sigma is "rescale": eta times the limit; "cap": eta; "rate": eta (t - s); never above the limit
            ) -> Callable:          # rows(kernel, p_0, x_t, s, t, reverse), a method for `leap`
     "Steps that hide shown tokens again with probability sigma and keep the marginals q(x_t | x_0) (Wang et al. 2025). Raises TypeError, ValueError."
-    if isinstance(eta, bool) or not isinstance(eta, (int, float)): raise TypeError(f"eta: expected a number, got {type(eta).__name__}")
     if rule not in ("rescale", "cap", "rate"): raise ValueError(f"rule: expected 'rescale', 'cap' or 'rate', got {rule!r}")
-    if not 0 <= eta < math.inf or rule == "rescale" and eta > 1: raise ValueError(f"eta: expected a number of at least 0, at most 1 to rescale, got {eta}")
+    eta = check_number(eta, "eta", least=0, most=1 if rule == "rescale" else None)
     def rows(kernel, p_0, x_t, s, t, reads=None):
         _check_mask(kernel)
         if s is None: return reverse_rows(kernel, p_0, x_t, s, t, reads)

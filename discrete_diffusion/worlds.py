@@ -114,8 +114,7 @@ def random_world(K: int,           # symbols
                 ) -> World:
     "A random joint law: exponential weights plus 0.001, normalised, so that without `zeros` each sequence can occur."
     check_count(K, "K", 2); check_count(L, "L"); S = _size(K, L, "K**L")
-    if isinstance(zeros, bool) or not isinstance(zeros, numbers.Real): raise TypeError(f"zeros: expected a number, got {type(zeros).__name__}")
-    if not 0 <= zeros < 1: raise ValueError(f"zeros: expected a share in [0, 1), got {zeros}")
+    zeros = check_number(zeros, "zeros", least=0, below=1, word="share")
     g = torch.Generator().manual_seed(check_count(seed, "seed", 0))
     w = 1e-3 - torch.log1p(-uniforms((S,), g))
     w[uniforms((S,), g).argsort()[:int(zeros * S)]] = 0
