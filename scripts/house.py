@@ -142,7 +142,7 @@ def imported(tree):
         yield from (n.split(".")[1] for n in names if n.startswith(LIB.name + "."))
 
 
-OUTPUT_LIMIT = 300_000      # characters of saved outputs in one notebook
+OUTPUT_LIMIT = 400_000      # characters of saved outputs in one notebook; pictures have twice the dots they are shown at
 OF_ONE_MACHINE = re.compile(r"(?:/home|/root|/Users|/tmp|/work|/mnt)/[\w.\-]+|[A-Z]:\\+Users\\+\w+")
 
 
