@@ -17,12 +17,19 @@ MADE, SITE = ROOT / "_proc", ROOT / "_docs"
 LOADS = {"link": "href", "script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src"}      # tags that make a browser fetch something
 
 
+def squeezed(css):
+    "A style sheet without comments and indentation."
+    bare = re.sub(r"/\*.*?\*/", "", css, flags=re.S)
+    return re.sub(r"\s*\n\s*", "\n", bare).strip() + "\n"
+
+
 def slim(folder):
     "Style sheets without rules whose classes, and variables whose names, stand nowhere, and the icons' font without the icons that are not shown."
     import tinycss2
     from fontTools import subset
     logging.getLogger("fontTools").setLevel(logging.ERROR)
-    used = {w for p in [*folder.glob("*.html"), *folder.rglob("*.js")] for w in re.findall(r"[\w-]+", p.read_text(encoding="utf-8"))}
+    scripts = [p for p in folder.rglob("*.js") if p.name != "search.js"]  # that one is text
+    used = {w for p in [*folder.glob("*.html"), *scripts] for w in re.findall(r"[\w-]+", p.read_text(encoding="utf-8"))}
     needed = lambda selector: all(name in used for name in re.findall(r"\.(-?[a-zA-Z_][\w-]*)", selector))
 
     def kept(rules):
@@ -38,6 +45,8 @@ def slim(folder):
     sheets = {css: "\n".join(kept(tinycss2.parse_stylesheet(css.read_text(encoding="utf-8"), skip_comments=True))) for css in folder.glob("site_libs/**/*.css")}
     asked = used | {name for text in [*sheets.values(), *(p.read_text(encoding="utf-8") for p in folder.glob("*.css"))] for name in re.findall(r"var\(\s*(--[\w-]+)", text)}
     for css, text in sheets.items(): css.write_text(re.sub(r"(?<=[{;])(--[\w-]+):[^;{}]*(;|(?=}))", lambda m: m[0] if m[1] in asked else "", text), encoding="utf-8")
+    for css in folder.rglob("*.css"):
+        css.write_text(squeezed(css.read_text(encoding="utf-8")), encoding="utf-8")
     shown = {c for text in sheets.values() for c in text if "\ue000" <= c <= "\uf8ff"}          # an icon is a letter of a font of its own
     for font_file in folder.glob("site_libs/**/*icons*.woff"):
         font = subset.load_font(font_file, subset.Options()); cutter = subset.Subsetter()

@@ -219,9 +219,9 @@ def fold_checked(cells):
     new = nbformat.v4.new_markdown_cell
     heading, _, text = cells[inside[0]].source.partition("\n")
     title = "Tables counted out, random cases, refusals, and their power"
-    opened = f'::::: {{.callout-note collapse="true" title="{title}"}}'
+    opened = f'<details class="course-checked"><summary>{title}</summary>'
     parts = [new(heading), new(f"{opened}\n\n{text.strip()}")]
-    closed = new(":::::")
+    closed = new("</details>")
     for cell, name in zip([*parts, closed], ("heading", "open", "close")):
         cell["id"] = f"course-checked-{name}"
     cells[inside[0] : inside[-1] + 1] = [
