@@ -17,6 +17,10 @@ MADE, SITE = ROOT / "_proc", ROOT / "_docs"
 LOADS = {"link": "href", "script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src"}      # tags that make a browser fetch something
 
 
+# What Bootstrap's script puts on elements of a page; its other names are those of parts that no page has.
+BOOTSTRAP = set("show showing hiding collapse collapsing collapsed fade active disabled".split())
+
+
 def squeezed(css):
     "A style sheet without comments and indentation."
     bare = re.sub(r"/\*.*?\*/", "", css, flags=re.S)
@@ -28,8 +32,10 @@ def slim(folder):
     import tinycss2
     from fontTools import subset
     logging.getLogger("fontTools").setLevel(logging.ERROR)
-    scripts = [p for p in folder.rglob("*.js") if p.name != "search.js"]  # that one is text
+    text_or_parts = ("search.js", "bootstrap.bundle.min.js")
+    scripts = [p for p in folder.rglob("*.js") if p.name not in text_or_parts]
     used = {w for p in [*folder.glob("*.html"), *scripts] for w in re.findall(r"[\w-]+", p.read_text(encoding="utf-8"))}
+    used |= BOOTSTRAP
     needed = lambda selector: all(name in used for name in re.findall(r"\.(-?[a-zA-Z_][\w-]*)", selector))
 
     def kept(rules):
