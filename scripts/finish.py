@@ -197,7 +197,12 @@ def hang_code(soup):
     """
     from bs4.element import Tag
 
+    # A span for each operator, only to make it grey, is a third of what a
+    # long page is made of: a slow machine waits for it.
+    for operator in soup.select("pre > code.sourceCode span.op"):
+        operator.unwrap()
     for code in soup.select("pre > code.sourceCode"):
+        code.smooth()  # neighbouring pieces of text become one
         numbered = code.find_all("span", id=re.compile(r"^cb\d+-\d+$"))
         for line in numbered:
             _indent(line)

@@ -417,8 +417,7 @@ def seen(tmp_path_factory):
                 page.on("console", lambda m: errors.append(m.text))
                 page.on(
                     "request",
-                    lambda r: r.url.startswith("http")
-                    and errors.append(r.url),
+                    lambda r: r.url.startswith("http") and errors.append(r.url),
                 )
                 page.goto(address)
                 found[where, shade] = page.evaluate(MEASURE), errors
@@ -478,3 +477,15 @@ def test_a_picture_is_as_large_as_it_was_drawn(seen):
 def test_long_output_shows_that_it_scrolls(seen):
     for page, _ in seen.values():
         assert page["runs"] and page["shadows"] == 4
+
+
+def test_operators_have_no_element_of_their_own():
+    code = (
+        '<pre><code class="sourceCode">a<span class="op">=</span>b '
+        '<span class="op">+</span> <span class="dv">1</span></code></pre>'
+    )
+    soup = BeautifulSoup(code, "html.parser")
+    finish.hang_code(soup)
+    assert not soup.select("span.op")
+    assert soup.code.get_text() == "a=b + 1"
+    assert soup.select_one("span.dv").get_text() == "1"
