@@ -39,7 +39,7 @@ def conditional_velocity(kernel: Redraw,  # the path: its source and its schedul
     "-alpha'/(1 - alpha) (delta(x_0) - delta(x_t)): wait, then jump to x_0 once (Campbell et al. 2024, Prop. 3.2; Gat et al. 2024). Raises TypeError, ValueError."
     _source(kernel).check(x_t, kernel.N, "x_t", t); check_states(x_0, kernel.K, "x_0")
     if x_0.shape != x_t.shape: raise ValueError(f"x_0: expected the shape of x_t, {tuple(x_t.shape)}, got {tuple(x_0.shape)}")
-    return _toward(kernel, wide(one_hot(x_0, kernel.N)), x_t, kernel.reveal_rate(t))
+    return _toward(kernel, wide(one_hot(x_0, kernel.N)), x_t, reveal_rate(kernel, t))
 
 # %% ../nbs/16_flow.ipynb #3455ccb5
 def _posterior(kernel, p_full, x_t, t):
@@ -52,7 +52,7 @@ def velocity(kernel: Redraw,
              t                # their time, a number or (batch,), alpha(t) < 1
              ) -> Tensor:     # (batch, *shape, N) rates towards the data, rows sum to zero; float64
     "-alpha'/(1 - alpha) (p_full - delta(x_t)), the mean of the conditional velocities (Gat et al. 2024, Eq. 14). Raises TypeError, ValueError."
-    return _toward(kernel, _posterior(kernel, p_full, x_t, t), x_t, kernel.reveal_rate(t))
+    return _toward(kernel, _posterior(kernel, p_full, x_t, t), x_t, reveal_rate(kernel, t))
 
 # %% ../nbs/16_flow.ipynb #2ba61da3
 def noise_velocity(kernel: Redraw,
@@ -71,7 +71,7 @@ def corrector_velocity(kernel: Redraw,
     """velocity + noise_velocity = -alpha'/(alpha (1 - alpha)) (p_full Qbar_t - delta(x_t)): guess, and noise the guess anew. In detailed balance with p_t
     (Campbell et al. 2024, Prop. 3.3; Gat et al. 2024, corrector sampling). Raises TypeError, ValueError."""
     anew = kernel.push(_posterior(kernel, p_full, x_t, t)[..., :kernel.K], t)
-    return _toward(kernel, anew, x_t, kernel.reveal_rate(t) + kernel.beta(t))
+    return _toward(kernel, anew, x_t, reveal_rate(kernel, t) + kernel.beta(t))
 
 # %% ../nbs/16_flow.ipynb #e18acc7c
 def _weight(eta, t):
@@ -97,7 +97,7 @@ def flow_rows(kernel: Redraw,
     anew = kernel.push(p[..., :kernel.K], s if method == "coin" else t) if eta else p
     if method == "euler":
         rates = velocity(kernel, p_full, x_t, t)
-        if eta and a_t > 0: rates = rates + eta * _toward(kernel, anew, x_t, kernel.reveal_rate(t) + kernel.beta(t))   # at alpha = 0 there is nothing to correct
+        if eta and a_t > 0: rates = rates + eta * _toward(kernel, anew, x_t, reveal_rate(kernel, t) + kernel.beta(t))   # at alpha = 0 there is nothing to correct
         return leap_rows(rates, x_t, s, t)
     jump = (a_s - a_t) / (1 - a_t)
     again = 1 - (a_t * (1 - a_s) / (a_s * (1 - a_t))) ** eta if eta and a_s > 0 else 0.

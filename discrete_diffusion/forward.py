@@ -124,6 +124,18 @@ class Schedule:
         kept = torch.where(a_s > 0, a_t / torch.where(a_s > 0, a_s, 1.0), 0.0)
         return kept.clamp_max(1)
 
+    def inverse(self, a: Tensor) -> Tensor:
+        "The first time at which alpha has fallen to `a` (any shape), by bisection: 0 above alpha(0), 1 below alpha(1)."
+        a = check_finite(a, "a").detach().double()
+        level = a.flatten()
+        low, high = torch.zeros_like(level), torch.ones_like(level)
+        for _ in range(64):
+            middle = (low + high) / 2
+            fallen = self(middle) <= level
+            low = torch.where(fallen, low, middle)
+            high = torch.where(fallen, middle, high)
+        return torch.where(level >= self(0.0), 0.0, high).reshape(a.shape)
+
     def __eq__(self, other):
         mine = (self.fn, self.name, self.slope_fn)
         return isinstance(other, Schedule) and mine == (
@@ -315,6 +327,10 @@ class Kernel(ABC):
         u = uniforms(shape, generator); cdf = self.pi.cumsum(0).to(u.device)
         return torch.searchsorted(cdf, u * cdf[-1], right=True).clamp_max(self.N - 1).to(device)
 
+    def shown(self, x_t: Tensor) -> Tensor:
+        "Which tokens are x_0 itself for certain, whatever the time: none, but for masking. Bool, the shape of x_t."
+        return torch.zeros_like(x_t, dtype=torch.bool)
+
     @property
     def noisy_start(self) -> bool:
         "Does time 0 still carry noise, alpha(0) < 1?"
@@ -394,6 +410,13 @@ class Redraw(Kernel):
         a = self.alpha.ratio(*self.check_pair(s, t)).cpu()[..., None, None]
         return a * torch.eye(self.N, dtype=torch.float64) + (1 - a) * self.pi.expand(self.N, -1)
 
+    def beta(self, t) -> Tensor:
+        "-alpha'/alpha, redraws per unit time: float64, the shape of t. ValueError where alpha(t) = 0 and the rate is infinite."
+        alpha = self.alpha(t)
+        if bool((alpha <= 0).any()):
+            raise ValueError("t: expected times with alpha(t) > 0, got alpha(t) = 0, where redraws come infinitely fast")
+        return -self.alpha.slope(t) / alpha
+
     def __repr__(self): return f"{type(self).__name__}(K={self.K}, N={self.N}, {self.alpha.name})"
 
 # %% ../nbs/03_forward.ipynb #8ab0e3bc
@@ -415,6 +438,10 @@ class Absorbing(Redraw):
     def mask(self) -> int:
         "The mask's state, K."
         return self.K
+    def shown(self, x_t: Tensor) -> Tensor:
+        "Every token but the mask (none where a subclass has laws of its own)."
+        return (x_t != self.K) & self.closed_form
+
     def draw_pi(self, shape, generator=None, device="cpu"): return torch.full(shape, self.K, device=device)
 
 

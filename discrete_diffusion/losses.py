@@ -89,7 +89,7 @@ def step_kl(kernel: Kernel,
             ) -> Tensor:             # (batch, *shape) nats, float64
     "KL(q(x_s | x_t, x_0) || p(x_s | x_t)) of each token (D3PM, Eq. 1). ValueError for logits that are no distribution and events of probability zero."
     reads = reading(kernel, reads)
-    q = kernel.posterior(x_0, x_t, s, t); check_logits(logits, x_t, kernel.K)
+    q = posterior(kernel, x_0, x_t, s, t); check_logits(logits, x_t, kernel.K)
     s, t = check_times(s), check_times(t)
     log_w, _, log_z = _log_weights(kernel, logits, x_t, t, reads)
     log_p = _log(kernel.likelihood(x_t, s, t)) + _log_push(kernel, log_w, s) - log_z

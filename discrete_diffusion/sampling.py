@@ -114,8 +114,8 @@ def reverse_rows(kernel: Kernel,   # the noise that was
     "Rows of the reverse step p(x_s | x_t), float64."
     reads = reading(kernel, reads)
     if s is not None:
-        step = kernel.reverse_mixture if reads == "full" else kernel.reverse_eq4
-        return step(p_0, x_t, s, t)
+        step = reverse_mixture if reads == "full" else reverse_eq4
+        return step(kernel, p_0, x_t, s, t)
     if reads == "leave-one-out": return full_from_loo(kernel, p_0, x_t, t)
     if check_probs(p_0, "p_0").shape != (*x_t.shape, kernel.K): raise ValueError(f"p_0: expected shape {(*x_t.shape, kernel.K)}, got {tuple(p_0.shape)}")
     reach = (kernel.evidence(x_t, t) > 0).to(p_0)              # Bayes: what cannot have led to x_t is ruled out

@@ -6,6 +6,7 @@ the network) and compares what comes out.
 
 import torch
 
+import discrete_diffusion.posterior as laws
 from discrete_diffusion.bounds import (
     TimeDensity,
     continuous_bits,
@@ -22,7 +23,9 @@ from discrete_diffusion.ctmc import (
     euler_rows,
     leap_rows,
     loo_from_score,
+    rate_matrix,
     rates_from_loo,
+    reveal_rate,
     reverse_rates,
     score_from_full,
     score_from_loo,
@@ -158,19 +161,19 @@ def _kernel_doors(name, k):
 
     def posterior(at):
         x_0, x_t, s, t = _noised(at, k)
-        return k.posterior(x_0, x_t, s, t)
+        return laws.posterior(k, x_0, x_t, s, t)
 
     def drawn(at):
         x_0, x_t, s, t = _noised(at, k)
-        return k.posterior_draw(x_0, x_t, s, t, at.generator())
+        return laws.posterior_draw(k, x_0, x_t, s, t, at.generator())
 
     def mixture(at):
         _, x_t, s, t = _noised(at, k)
-        return k.reverse_mixture(at.probs(), x_t, s, t)
+        return laws.reverse_mixture(k, at.probs(), x_t, s, t)
 
     def eq4(at):
         _, x_t, s, t = _noised(at, k)
-        return k.reverse_eq4(at.probs(), x_t, s, t)
+        return laws.reverse_eq4(k, at.probs(), x_t, s, t)
 
     def full(at):
         _, x_t, _, t = _noised(at, k)
@@ -319,8 +322,8 @@ def _jump_doors(name, k):
         return descend(rows, k, (6, 5), 4, at.generator(), device=at.device).x
 
     yield f"{name}.beta", lambda at: k.beta(at.times())
-    yield f"{name}.reveal_rate", lambda at: k.reveal_rate(at.times())
-    yield f"{name}.rate_matrix", lambda at: k.rate_matrix(at.times())
+    yield f"{name}.reveal_rate", lambda at: reveal_rate(k, at.times())
+    yield f"{name}.rate_matrix", lambda at: rate_matrix(k, at.times())
     for door in (
         loo_score,
         full_score,
