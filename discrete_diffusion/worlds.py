@@ -189,8 +189,8 @@ def kl(
     p: Tensor,  # `(..., S)` laws
     q: Tensor,  # `(..., S)` laws, broadcast against `p`
 ) -> Tensor:  # `(...)`, nats
-    """KL(p || q) along the last axis; 0 log 0 = 0, and infinite where q = 0 < p.
-    The gradient is never NaN (chapter 5 says how that is done)."""
+    """KL(p || q) along the last axis; 0 log 0 = 0, and infinite where
+    q = 0 < p. The gradient is never NaN (chapter 5 says how that is done)."""
     check_probs(p, "p")
     check_probs(q, "q", p.shape[-1])
     both = (p > 0) & (q > 0)
@@ -311,8 +311,8 @@ def reverse_marginals(
     p_s: Tensor,  # `(N**L,)` law at the earlier time
     Q_st: Tensor,  # `(N, N)` forward step of one site from s to t
 ) -> Tensor:  # `(N**L, L, N)`
-    """p(x_s^i = n | x_t) for every x_t. Where p_t(x_t) = 0: p(x_s^i = n | x_t^i),
-    and uniform where that is undefined too."""
+    """p(x_s^i = n | x_t) for every x_t. Where p_t(x_t) = 0:
+    p(x_s^i = n | x_t^i), and uniform where that is undefined too."""
     world = _on_sites(p_s, Q_st)
     here = Q_st.T[all_states(world.K, world.L)]
     alone = _rows(world.marginals() * here)  # (S, L, N)
@@ -364,8 +364,8 @@ def concrete_score(
     N: int,  # states per site
     L: int,  # sites
 ) -> Tensor:  # `(N**L, L, N)`
-    """p_t(x with site i set to n) / p_t(x) for every x (Meng et al. 2022; Lou et
-    al. 2024). Zero where p_t(x) = 0."""
+    """p_t(x with site i set to n) / p_t(x) for every x (Meng et al. 2022; Lou
+    et al. 2024). Zero where p_t(x) = 0."""
     check_count(N, "N", 2)
     check_count(L, "L")
     S = _size(N, L, "N**L")
@@ -385,8 +385,7 @@ class MarkovSource:
     def __init__(
         self,
         P: Tensor,  # `(K, K)` float64, row-stochastic
-        start: Tensor
-        | None = None,  # `(K,)` law of the first symbol; None: the stationary law
+        start: Tensor | None = None,  # `(K,)` law of x^1; None: stationary
     ):
         self.P = _matrix(P, "P")
         self.K = check_count(len(P), "K", 2)
@@ -473,7 +472,7 @@ def posterior(
     self: MarkovSource,
     x_t: Tensor,  # `(B, L)` int64, noisy states
     Q: Tensor,  # `(K, N)` float64, q(x_t | x_0) of one site
-    leave_one_out: bool = False,  # hide each site's own noisy symbol from its prediction
+    leave_one_out: bool = False,  # hide each site's own noisy symbol
 ) -> Tensor:  # `(B, L, K)` float64
     """p(x_0^i = k | x_t), or given x_t without site i. ValueError where x_t has
     probability zero."""
