@@ -6,13 +6,11 @@
 #   CHAPTER=10_d3pm      make run, make notebooks: which chapter
 #   SOLVED=yes           make learn: open the solved notebooks in nbs/, to change the course
 #   FORCE=03_forward     make learn: set your notebook of a chapter aside and start it anew
-#   HEAVY=yes            make test: the long checks of scripts/heavy/ too
 
 PYTHON ?= python3
 BROWSER ?= yes
 PORT ?= 8888
 CHAPTER ?=
-HEAVY ?= no
 SOLVED ?= no
 FORCE ?=
 
@@ -23,7 +21,7 @@ ASKED := $(if $(filter command environment,$(firstword $(origin PYTHON))),--aske
 
 help:
 	@echo "make learn                  install once, make your notebooks in work/, open them (BROWSER=no, PORT=8888, SOLVED=yes)"
-	@echo "make test                   install once, run every notebook as a test"
+	@echo "make test                   install once, run every notebook and every test"
 	@echo "make run CHAPTER=10_d3pm    execute one chapter into runs/10_d3pm/, pictures beside it"
 	@echo "make export                 after an edit: clean the notebooks, write the library and README.md"
 	@echo "make site                   the pages, into _docs/ (with Quarto where it is installed)"
@@ -37,7 +35,7 @@ learn: setup
 	@exec $(VENV) scripts/learn.py --browser "$(BROWSER)" --port "$(PORT)" --solved "$(SOLVED)" --force "$(FORCE)"
 
 test: setup
-	@exec $(VENV) scripts/test.py --heavy "$(HEAVY)"
+	@exec $(VENV) -m pytest -n auto --maxprocesses 4 --maxschedchunk 1
 
 run: setup
 	@exec $(VENV) scripts/run.py "$(CHAPTER)"

@@ -9,7 +9,7 @@
 """
 import json, os, re, subprocess, sys, tempfile, urllib.request
 from pathlib import Path
-from house import LONG, ROOT, environment, notebooks
+from house import LONG, ROOT, environment, find_chapter, notebooks
 
 FOLDER = ROOT / "runs" / "weekly"
 COLAB = "https://raw.githubusercontent.com/googlecolab/backend-info/main/pip-freeze.txt"
@@ -26,6 +26,13 @@ def run(log, *command, go_on=False):
     return process.returncode == 0
 
 
+def tests(chapters):
+    "The words after `python` that run these notebooks as tests; all tests where none is named."
+    names = " or ".join(f"test_notebook[{find_chapter(c).stem}]" for c in chapters)
+    which = ["tests/test_notebooks.py", "-k", names] if chapters else []
+    return ["-m", "pytest", "-n", "auto", "--maxprocesses", "4", *which]
+
+
 def newest(log, chapters):
     with tempfile.TemporaryDirectory() as top:
         run(log, sys.executable, "-m", "venv", top)
@@ -37,7 +44,7 @@ def newest(log, chapters):
         for d in have:
             pin = pins.get(d["name"])
             if pin and d["version"].split("+")[0] != pin: print(f"{d['name']} {d['version']}, pinned {pin}", file=log, flush=True)
-        run(log, python, "scripts/test.py", *chapters)
+        run(log, python, *tests(chapters))
 
 
 def colab(log, chapters):
@@ -54,7 +61,7 @@ def seeds(log, chapters):
     for k in SHIFTS:
         print(f"seeds + {k}", flush=True)
         log.write(f"seeds + {k}\n")
-        command = [sys.executable, "scripts/test.py", "--seeds", k, *light]
+        command = [sys.executable, *tests(light), "--seeds", str(k)]
         passed.append(run(log, *command, go_on=True))
     if not all(passed):
         sys.exit(1)

@@ -1,9 +1,10 @@
 """What every test gets: one torch thread, this checkout's code, and nothing of the learner's own.
 
-pytest                      the tests that are quick
-pytest --heavy              the long ones too
-pytest -n 2                 two processes
-pytest tests/test_x.py      one file
+pytest                                  all but the long ones
+pytest -m heavy                         the long ones
+pytest -n 2                             two processes
+pytest tests/test_notebooks.py -k 03    one chapter
+pytest --seeds 3 -k 03_forward          with other seeds in the notebooks
 """
 
 import os
@@ -23,20 +24,31 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts"), str(ROOT / "tests")]
 import pytest
 import torch
 
+import seeds
+from house import LONG
+
 torch.set_num_threads(1)
 
 
 def pytest_addoption(parser):
-    parser.addoption("--heavy", action="store_true", help="the long tests too")
+    parser.addoption("--seeds", type=int, help="add this to every seed")
 
 
-def pytest_collection_modifyitems(config, items):
-    if config.getoption("--heavy"):
-        return
-    skip = pytest.mark.skip(reason="long: it needs --heavy")
-    for item in items:
-        if "heavy" in item.keywords:
-            item.add_marker(skip)
+def pytest_configure(config):
+    if config.getoption("--seeds") is not None:
+        os.environ[seeds.NAME] = str(config.getoption("--seeds"))
+
+
+def pytest_collection_modifyitems(items):
+    "What trains starts first, so that nothing long is left over at the end."
+    names = list(LONG)
+
+    def order(item):
+        chapter = getattr(item, "callspec", None) and item.callspec.id
+        is_run = item.originalname == "test_notebook" and chapter in names
+        return names.index(chapter) if is_run else len(names)
+
+    items.sort(key=order)
 
 
 @pytest.fixture

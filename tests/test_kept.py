@@ -5,9 +5,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 import kept
-import test as runner
 from discrete_diffusion import training
 from discrete_diffusion.training import TrainConfig
+from notebook import complaint
 
 SETUP = """
 import torch
@@ -50,11 +50,11 @@ def notebook(folder, *cells):
 def test_the_second_run_trains_no_more(tmp_path):
     trained = tmp_path / "trained"
     first = notebook(tmp_path, SHORT, LONG, "assert Counted.calls == 65")
-    assert runner.notebook(first, trained=trained) is None
+    assert complaint(first, folder=trained) is None
     assert [p.name for p in trained.iterdir()] == ["1"]
     no_more = "assert Counted.calls == 5 and run.resumed_from == 0"
     again = notebook(tmp_path, SHORT, LONG, no_more)
-    assert runner.notebook(again, trained=trained) is None
+    assert complaint(again, folder=trained) is None
 
 
 def test_without_a_folder_nothing_is_kept(tmp_path, monkeypatch):
@@ -64,7 +64,7 @@ def test_without_a_folder_nothing_is_kept(tmp_path, monkeypatch):
     path = notebook(
         tmp_path, LONG, same, "assert not hasattr(fit, '__wrapped__')"
     )
-    assert runner.notebook(path) is None
+    assert complaint(path) is None
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
@@ -122,7 +122,7 @@ def test_a_chapter_is_trained_once_for_all_its_runs(
     path = tmp_path / "08_trains.ipynb"
     nbformat.write(new_notebook(cells=cells), path)
     folder = kept.folder_for(path.stem)
-    assert runner.notebook(path, trained=folder) is None
+    assert complaint(path, folder=folder) is None
     assert log.read_text() == "." * 60
     assert learners.both_ways(path) == 1
     assert log.read_text() == "." * 60

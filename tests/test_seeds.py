@@ -111,7 +111,7 @@ def test_draws_differ_and_nothing_else(root):
 
 def test_a_notebook_under_the_runner(tmp_path, monkeypatch):
     "One that holds for its own seed alone turns red with another."
-    import test as runner
+    from notebook import complaint
 
     cells = [
         "import torch",
@@ -123,12 +123,12 @@ def test_a_notebook_under_the_runner(tmp_path, monkeypatch):
     nbformat.write(new_notebook(cells=cells), path)
     for k, red in [("", False), ("+1", True)]:
         monkeypatch.setenv("DISCRETE_DIFFUSION_SEEDS", k)
-        assert (runner.notebook(path) is not None) == red, k
+        assert (complaint(path) is not None) == red, k
 
 
 def test_a_shift_that_is_no_number(root):
     env = dict(os.environ, DISCRETE_DIFFUSION_SEEDS="many")
-    command = [sys.executable, str(root / "scripts" / "test.py"), "00_core"]
+    command = [sys.executable, str(root / "scripts" / "one.py"), "00_core"]
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.strip().endswith("as in DISCRETE_DIFFUSION_SEEDS=+3.")

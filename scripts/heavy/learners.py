@@ -6,7 +6,7 @@
 Solved: the reference pasted into every exercise, as a learner would write it; each check says so, and the printed results are those of the same notebook
 with its solutions in place. Skipped: nothing written; each check says that it is not attempted, and with the reference it passes and everything below runs.
 Chapters that train are run solved first, and the learner's two runs take the networks that this one trained: the shipped weights belong to other texts.
-After the tests of the same day's notebooks (`make test HEAVY=yes`) the solved run, too, takes the networks that those have trained (scripts/kept.py).
+After the tests of the same day's notebooks (`.ci/run`) the solved run, too, takes the networks that those have trained (scripts/kept.py).
 """
 import copy, json, os, re, sys, tempfile, time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ from nbclient import NotebookClient
 from discrete_diffusion.exercises import collect_references, find_exercises, make_learner, references
 import kept
 from house import LONG, environment, find_chapter, notebooks
-from test import processors
+from bounded import processors
 
 CHANGES = re.compile(r" *\b\d+(?:\.\d+)?\s?(?:ms|s|seconds|minutes|MB|GB|steps/s|steps a second|times the speed)\b|seconds=\d+\.\d+|\d+:\d+<\d+:\d+|step-\d{8}|\.\d+\.tmp|0x[0-9a-f]+|\d+(?:\.\d+)?e-1\d\b")     # times, speeds, where a process was killed, addresses, rounding: not results
 

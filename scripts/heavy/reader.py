@@ -22,7 +22,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Error
 from chromium import chromium, prepared
 from house import NBS, find_chapter, notebooks
-from test import processors
+from bounded import processors
 
 DESK, PHONE = dict(width=1280, height=900), dict(width=390, height=844)
 FIRST, ANY = 300_000, 1_500_000         # bytes: the first page without its pictures, and any page, both with all that they load

@@ -1,0 +1,42 @@
+"The scripts of scripts/heavy/: the built site, learners' notebooks, a wheel, Colab."
+
+import sys
+
+import pytest
+from bounded import bounded
+from house import ROOT
+from notebook import PATIENCE
+
+SECONDS = 7200  # of processor time: some run several notebooks
+SITE = ["pages", "reader"]  # they share the built site, one after the other
+ALONE = ["learners", "lab"]  # all processors, or a browser that waits
+OTHERS = sorted(
+    {p.stem for p in (ROOT / "scripts" / "heavy").glob("*.py")}
+    - {*SITE, *ALONE}
+)
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(0)]
+
+
+def run(name):
+    script = ROOT / "scripts" / "heavy" / f"{name}.py"
+    command = [sys.executable, str(script)]
+    said = bounded(command, SECONDS * PATIENCE, cwd=ROOT)
+    if said:
+        pytest.fail(said, pytrace=False)
+
+
+@pytest.mark.xdist_group("site")
+@pytest.mark.parametrize("name", SITE)
+def test_site(name):
+    run(name)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_script(name):
+    run(name)
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("name", ALONE)
+def test_with_nothing_beside_it(name):
+    run(name)
