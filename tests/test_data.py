@@ -231,7 +231,9 @@ def no_file(folder):
 
 def test_fetched_once_and_mended(site, tmp_path, capsys, caplog):
     address, asked = site
-    level = pooch.get_logger().level
+    log = pooch.get_logger()
+    level = log.level
+    log.addHandler(caplog.handler)
     path = tmp_path / "deep" / "text.txt"
     for checksum in (SHA256, SHA256, SHA256.upper()):
         assert fetch(f"{address}/good.txt", path, checksum) == path
@@ -246,7 +248,8 @@ def test_fetched_once_and_mended(site, tmp_path, capsys, caplog):
     heard = capsys.readouterr()
     assert heard.out == 3 * "text.txt is damaged: fetching it again\n"
     assert heard.err == "" and not caplog.records
-    assert pooch.get_logger().level == level
+    assert log.level == level
+    log.removeHandler(caplog.handler)
     md5 = hashlib.md5(PUBLISHED).hexdigest()
     fetch(f"{address}/moved.txt", tmp_path / "b.txt", md5=md5, progress=False)
     assert [p.name for p in path.parent.iterdir()] == ["text.txt"]
