@@ -1,13 +1,23 @@
-"""Tokens and texts in files: read as they are, or refused in one sentence."""
+"""Files of tokens and texts, on disk and from a server: read as they are, or
+refused in one sentence."""
+
+import gzip
+import hashlib
+import http.server
+import os
+import threading
 
 import numpy as np
+import pooch
 import pytest
 import torch
 
 from discrete_diffusion.data import (
     ByteTokenizer,
+    fetch,
     frequency_bits,
     load_digits,
+    load_text,
     open_tokens,
     read_text,
     save_tokens,
@@ -164,3 +174,163 @@ def test_fit_on_windows_of_a_raw_file(tmp_path):
     config = TrainConfig(steps=2, batch_size=4)
     result = fit(weight, loss_fn, windows(tokens, 4), config, progress=False)
     assert len(result.loss) == 2
+
+
+PUBLISHED = b"to be, or not to be " * 1000
+SHA256 = hashlib.sha256(PUBLISHED).hexdigest()
+
+
+class Pages(http.server.BaseHTTPRequestHandler):
+    "A server with its accidents: what it does hangs on the address."
+
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        if self.path == "/none.txt":
+            return self.send_error(404)
+        if self.path == "/moved.txt":
+            self.send_response(302)
+            self.send_header("Location", "/good.txt")
+            return self.end_headers()
+        body = PUBLISHED
+        if self.path == "/login.txt":
+            body = b"<html>Welcome to the airport</html>"
+        if self.path == "/packed.gz":
+            body = gzip.compress(PUBLISHED, mtime=0)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        if self.path == "/packed.gz":
+            self.send_header("Content-Encoding", "gzip")
+        self.end_headers()
+        if self.path == "/cut.txt":
+            body = body[:5000]
+        self.wfile.write(body if self.path != "/silent.txt" else body[:100])
+        if self.path == "/silent.txt":
+            self.server.over.wait(20)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def site(monkeypatch):
+    "The address of a server on this machine, and what it was asked for."
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages)
+    server.asked, server.over = [], threading.Event()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", server.asked
+    server.over.set()
+    server.shutdown()
+    server.server_close()
+
+
+def no_file(folder):
+    "Nothing is left, not even half of it."
+    return not list(folder.iterdir())
+
+
+def test_fetched_once_and_mended(site, tmp_path, capsys, caplog):
+    address, asked = site
+    log = pooch.get_logger()
+    level = log.level
+    log.addHandler(caplog.handler)
+    path = tmp_path / "deep" / "text.txt"
+    for checksum in (SHA256, SHA256, SHA256.upper()):
+        assert fetch(f"{address}/good.txt", path, checksum) == path
+        assert path.read_bytes() == PUBLISHED
+    assert asked == ["/good.txt"]
+    heard = capsys.readouterr()
+    assert "20.0k" in heard.err and heard.out == ""  # the bar, and no more
+    for damaged in (PUBLISHED[:-1], PUBLISHED + b" ", b""):
+        path.write_bytes(damaged)
+        fetch(f"{address}/good.txt", path, SHA256.upper(), progress=False)
+        assert path.read_bytes() == PUBLISHED
+    heard = capsys.readouterr()
+    assert heard.out == 3 * "text.txt is damaged: fetching it again\n"
+    assert heard.err == "" and not caplog.records
+    assert log.level == level
+    log.removeHandler(caplog.handler)
+    md5 = hashlib.md5(PUBLISHED).hexdigest()
+    fetch(f"{address}/moved.txt", tmp_path / "b.txt", md5=md5, progress=False)
+    assert [p.name for p in path.parent.iterdir()] == ["text.txt"]
+
+
+@pytest.mark.parametrize(
+    "page, kind, what",
+    (
+        ("cut.txt", ValueError, "was cut off on the way"),
+        ("login.txt", ValueError, "sent something else"),
+        ("none.txt", ConnectionError, "answers 404 Not Found"),
+        ("silent.txt", ConnectionError, "was silent for 0.5 s"),
+    ),
+)
+def test_a_server_that_fails(site, tmp_path, page, kind, what):
+    address = f"{site[0]}/{page}"
+    options = {"sha256": SHA256, "progress": False, "timeout": 0.5}
+    with pytest.raises(kind) as caught:
+        fetch(address, tmp_path / "text.txt", **options)
+    said = str(caught.value)
+    assert type(caught.value) is kind and "\n" not in said
+    assert f"text.txt with sha256 {SHA256[:8]}" in said
+    assert f"({address} {what})" in said
+    assert no_file(tmp_path)
+    fetch([address, f"{site[0]}/good.txt"], tmp_path / "text.txt", **options)
+    assert (tmp_path / "text.txt").read_bytes() == PUBLISHED
+
+
+def test_a_damaged_file_that_cannot_be_mended(site, tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_bytes(PUBLISHED[:7])
+    with pytest.raises(ValueError, match="sent something else"):
+        fetch(f"{site[0]}/login.txt", path, SHA256, progress=False)
+    assert [p.name for p in tmp_path.iterdir()] == ["text.txt"]
+
+
+def test_a_packed_file_stays_packed(site, tmp_path):
+    packed = gzip.compress(PUBLISHED, mtime=0)
+    checksum = hashlib.md5(packed).hexdigest()
+    path = tmp_path / "a.gz"
+    fetch(f"{site[0]}/packed.gz", path, md5=checksum, progress=False)
+    assert path.read_bytes() == packed
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+def test_whoever_may_use_the_folder_may_read_the_file(site, tmp_path):
+    for rights, expected in ((0o755, 0o644), (0o700, 0o600), (0o775, 0o664)):
+        folder = tmp_path / oct(rights)
+        folder.mkdir()
+        folder.chmod(rights)
+        path = fetch(
+            f"{site[0]}/good.txt", folder / "a.txt", SHA256, progress=False
+        )
+        assert path.stat().st_mode & 0o777 == expected
+
+
+def test_an_interrupted_download_leaves_nothing(site, tmp_path, monkeypatch):
+    def interrupted(self, *args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("requests.Response.iter_content", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fetch(f"{site[0]}/good.txt", tmp_path / "a.txt", SHA256)
+    assert no_file(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "load, instead",
+    (
+        (load_digits, "Without one, load_digits() has 5,000 images."),
+        (load_text, "Without one, load_text() has 38 plays."),
+    ),
+)
+def test_without_a_network(tmp_path, monkeypatch, load, instead):
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+    source = "mnist" if load is load_digits else "tinyshakespeare"
+    with pytest.raises(ConnectionError) as caught:
+        load(source=source, cache=tmp_path, progress=False)
+    said = str(caught.value)
+    assert said.endswith(f"is there a network? {instead}")
+    assert "https://" in said and "\n" not in said
+    assert "cannot be reached" in said
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
