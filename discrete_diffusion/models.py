@@ -306,22 +306,6 @@ class DigitNet(Network):
 
 # %% ../nbs/06_models.ipynb #06-inputs
 @patch
-def check(self: DigitNet, x_t, t=None, y=None):
-    "Refuse what the network cannot read."
-    check_states(x_t, self.N, "x_t")
-    if x_t.ndim != 3 or tuple(x_t.shape[1:]) != self.shape:
-        H, W = self.shape
-        raise ValueError(
-            f"x_t: expected shape (batch, {H}, {W}), got {tuple(x_t.shape)}"
-        )
-    B = len(x_t)
-    if y is not None and check_states(y, self.classes + 1, "y").shape != (B,):
-        raise ValueError(f"y: expected shape ({B},), got {tuple(y.shape)}")
-    if self.t_emb is not None:
-        check_times(t, "t", B)
-
-
-@patch
 def _condition(self: DigitNet, x_t, t, y):
     "One vector for each image, from its class and its time."
     e = self.y_emb(y)
@@ -364,6 +348,23 @@ def forward(
     flat = F.embedding(y, self.bias_map.flatten(1))
     start = flat.unflatten(1, self.bias_map.shape[1:])
     return self.out(F.gelu(self.last(z, e))) + start
+
+# %% ../nbs/06_models.ipynb #06-netcheck
+# What the call refuses: nothing here that a first reading needs.
+@patch
+def check(self: DigitNet, x_t, t=None, y=None):
+    "Refuse what the network cannot read."
+    check_states(x_t, self.N, "x_t")
+    if x_t.ndim != 3 or tuple(x_t.shape[1:]) != self.shape:
+        H, W = self.shape
+        raise ValueError(
+            f"x_t: expected shape (batch, {H}, {W}), got {tuple(x_t.shape)}"
+        )
+    B = len(x_t)
+    if y is not None and check_states(y, self.classes + 1, "y").shape != (B,):
+        raise ValueError(f"y: expected shape ({B},), got {tuple(y.shape)}")
+    if self.t_emb is not None:
+        check_times(t, "t", B)
 
 # %% ../nbs/06_models.ipynb #a63d16b4
 def drop_labels(
