@@ -212,19 +212,21 @@ class Network(nn.Module):
 
 # %% ../nbs/06_models.ipynb #06-refusals
 # Refusals of the network: nothing here that a first reading needs.
-def _check_sizes(K, N, shape, classes, width, cond):
-    "The counts as whole numbers, height and width, three widths."
+def _check_sides(shape, width):
+    "Height and width, and three widths, as whole numbers."
     if len(shape) != 2 or len(width) != 3:
         raise ValueError(
             "shape, width: expected two sides and three widths, "
             f"got {shape} and {width}"
         )
+    sides = tuple(check_count(n, "shape") for n in shape)
+    return sides, [check_count(n, "width") for n in width]
+
+
+def _check_even(cond):
+    "Half of the condition are cosines of the time, half are sines."
     if check_count(cond, "cond", 2) % 2:
         raise ValueError(f"cond: expected an even number, got {cond}")
-    K, N = check_count(K, "K"), check_count(N, "N", K)
-    classes = check_count(classes, "classes")
-    sides = tuple(check_count(n, "shape") for n in shape)
-    return K, N, sides, classes, [check_count(n, "width") for n in width]
 
 
 def _check_frequencies(frequencies, shape):
@@ -262,8 +264,10 @@ class DigitNet(Network):
         time: bool = True,  # False: a network that never looks at t
     ):
         super().__init__()
-        sizes = _check_sizes(K, N, shape, classes, width, cond)
-        self.K, self.N, self.shape, self.classes, widths = sizes
+        self.K, self.N = check_count(K, "K"), check_count(N, "N", K)
+        self.classes = check_count(classes, "classes")
+        self.shape, widths = _check_sides(shape, width)
+        _check_even(cond)
         self._add_table(frequencies)
         self._add_condition(cond, time)
         self._add_blocks(*widths, cond)
