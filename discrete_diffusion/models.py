@@ -9,207 +9,380 @@ __all__ = ['sinusoid', 'zeroed', 'Film', 'ResBlock', 'Attention', 'fold', 'unfol
 # %% ../nbs/06_models.ipynb #6d392350
 import math
 import torch
+from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from .core import *
 
 # %% ../nbs/06_models.ipynb #f35636e9
-def sinusoid(t: Tensor,             # float times of any shape (...,)
-             dim: int = 64,         # length of the embedding, even
-             slowest: float = 1.,   # smallest angular frequency; 1 to 1000 suits times in [0, 1]
-             fastest: float = 1000. # largest one
-             ) -> Tensor:           # (..., dim)
-    """cos and sin of `t` at `dim / 2` geometric frequencies (Vaswani et al. 2017, sec. 3.5), in t's dtype (float32 for halves).
-    Raises TypeError or ValueError for times that are not finite floats, an odd `dim`, frequencies out of order."""
+def sinusoid(
+    t: Tensor,  # float times of any shape (...,)
+    dim: int = 64,  # length of the embedding, even
+    slowest: float = 1.0,  # smallest angular frequency
+    fastest: float = 1000.0,  # largest one; 1 to 1000 suits times in [0, 1]
+) -> Tensor:  # (..., dim)
+    """cos and sin of `t` at `dim / 2` geometric frequencies, in t's dtype
+    (float32 for halves), as in Vaswani et al. 2017, sec. 3.5.
+    Raises TypeError or ValueError for times that are not finite floats, an odd
+    `dim`, frequencies out of order."""
     t = check_finite(t, "t")
-    if check_count(dim, "dim", 2) % 2: raise ValueError(f"dim: expected an even number, got {dim}")
-    if not 0 < slowest <= fastest < math.inf: raise ValueError(f"slowest, fastest: expected 0 < slowest <= fastest, got {slowest} and {fastest}")
-    if t.element_size() < 4: t = t.float()
-    w = torch.linspace(math.log(slowest), math.log(fastest), dim // 2, dtype=t.dtype, device=t.device).exp()
-    angle = t[..., None] * w
+    if check_count(dim, "dim", 2) % 2:
+        raise ValueError(f"dim: expected an even number, got {dim}")
+    if not 0 < slowest <= fastest < math.inf:
+        raise ValueError(
+            "slowest, fastest: expected 0 < slowest <= fastest, "
+            f"got {slowest} and {fastest}"
+        )
+    if t.element_size() < 4:
+        t = t.float()
+    ends = math.log(slowest), math.log(fastest)
+    like = dict(dtype=t.dtype, device=t.device)
+    frequencies = torch.linspace(*ends, dim // 2, **like).exp()
+    angle = t[..., None] * frequencies
     return torch.cat([angle.cos(), angle.sin()], -1)
 
 # %% ../nbs/06_models.ipynb #162a5e41
-def zeroed(m: nn.Module) -> nn.Module: # the same layer
+def zeroed(layer: nn.Module) -> nn.Module:  # the same layer
     "A layer with its weight and bias set to zero."
-    nn.init.zeros_(m.weight); nn.init.zeros_(m.bias)
-    return m
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
 
 class Film(nn.Module):
-    "LayerNorm over channels, then a scale and a shift read from the condition (Perez et al. 2018), which start at 1 and 0."
-    def __init__(self, channels: int, # of the image
-                 cond: int):          # length of the condition
+    """LayerNorm over channels, then a scale and a shift read from the
+    condition (Perez et al. 2018), which start at 1 and 0."""
+
+    def __init__(
+        self,
+        channels: int,  # of the image
+        cond: int,  # length of the condition
+    ):
         super().__init__()
-        self.norm, self.film = nn.LayerNorm(channels, elementwise_affine=False), zeroed(nn.Linear(cond, 2 * channels))
-    def forward(self, x: Tensor, # (B, H, W, C)
-                e: Tensor        # (B, cond)
-                ) -> Tensor:     # (B, H, W, C)
+        self.norm = nn.LayerNorm(channels, elementwise_affine=False)
+        self.film = zeroed(nn.Linear(cond, 2 * channels))
+
+    def forward(
+        self,
+        x: Tensor,  # (B, H, W, C)
+        e: Tensor,  # (B, cond)
+    ) -> Tensor:  # (B, H, W, C)
         a, b = self.film(e)[:, None, None].chunk(2, -1)
         return torch.addcmul(b, self.norm(x), 1 + a)
 
 # %% ../nbs/06_models.ipynb #b384cb78
-def _conv(m, x): return m(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+def _conv(layer, x):
+    "A convolution of images whose channels come last."
+    return layer(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
 
 class ResBlock(nn.Module):
-    "x + conv(gelu(conv(Film(x)))): 3x3, then 3x3 or 1x1. The last convolution starts at zero, so a fresh block is the identity."
-    def __init__(self, channels: int, # of the image
-                 cond: int,           # length of the condition
-                 second: int = 3):    # side of the second kernel, odd
+    """x + conv(gelu(conv(Film(x)))): 3x3, then 3x3 or 1x1. The last
+    convolution starts at zero, so a fresh block is the identity."""
+
+    def __init__(
+        self,
+        channels: int,  # of the image
+        cond: int,  # length of the condition
+        second: int = 3,  # side of the second kernel, odd
+    ):
         super().__init__()
-        if not check_count(second, "second") % 2: raise ValueError(f"second: expected an odd side, got {second}")
-        self.film, self.c1 = Film(channels, cond), nn.Conv2d(channels, channels, 3, padding=1)
-        self.c2 = zeroed(nn.Conv2d(channels, channels, second, padding=second // 2))
-    def forward(self, x: Tensor, # (B, H, W, C)
-                e: Tensor        # (B, cond)
-                ) -> Tensor:     # (B, H, W, C)
-        return x + _conv(self.c2, F.gelu(_conv(self.c1, self.film(x, e))))
+        if not check_count(second, "second") % 2:
+            raise ValueError(f"second: expected an odd side, got {second}")
+        self.film = Film(channels, cond)
+        self.c1 = nn.Conv2d(channels, channels, 3, padding=1)
+        pad = second // 2
+        self.c2 = zeroed(nn.Conv2d(channels, channels, second, padding=pad))
+
+    def forward(
+        self,
+        x: Tensor,  # (B, H, W, C)
+        e: Tensor,  # (B, cond)
+    ) -> Tensor:  # (B, H, W, C)
+        h = F.gelu(_conv(self.c1, self.film(x, e)))
+        return x + _conv(self.c2, h)
 
 # %% ../nbs/06_models.ipynb #ec6588d3
 class Attention(nn.Module):
-    "x + attention over the places of each image, in heads of about 32 channels. The last layer starts at zero: fresh, it is the identity."
-    def __init__(self, channels: int, # of the image; at most 32, or whole heads
-                 cond: int):          # length of the condition
+    """x + attention over the places of each image, in heads of about 32
+    channels. The last layer starts at zero: fresh, it is the identity."""
+
+    def __init__(
+        self,
+        channels: int,  # of the image; at most 32, or whole heads
+        cond: int,  # length of the condition
+    ):
         super().__init__()
         self.heads = max(1, check_count(channels, "channels") // 32)
-        if channels % self.heads: raise ValueError(f"channels: expected a multiple of {self.heads} heads, got {channels}")
-        self.film, self.qkv, self.o = Film(channels, cond), nn.Linear(channels, 3 * channels), zeroed(nn.Linear(channels, channels))
-    def forward(self, x: Tensor, # (B, H, W, C)
-                e: Tensor        # (B, cond)
-                ) -> Tensor:     # (B, H, W, C)
+        if channels % self.heads:
+            raise ValueError(
+                f"channels: expected a multiple of {self.heads} heads, "
+                f"got {channels}"
+            )
+        self.film = Film(channels, cond)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.o = zeroed(nn.Linear(channels, channels))
+
+    def forward(
+        self,
+        x: Tensor,  # (B, H, W, C)
+        e: Tensor,  # (B, cond)
+    ) -> Tensor:  # (B, H, W, C)
         B, H, W, C = x.shape
-        q, k, v = self.qkv(self.film(x, e)).view(B, H * W, 3, self.heads, -1).permute(2, 0, 3, 1, 4)   # (B, heads, places, C/heads)
-        a = (q @ k.mT * q.shape[-1] ** -.5).softmax(-1) @ v
+        qkv = self.qkv(self.film(x, e)).view(B, H * W, 3, self.heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, places, C/heads)
+        weights = (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1)
+        a = weights @ v
         return x + self.o(a.transpose(1, 2).reshape(B, H, W, C))
 
 # %% ../nbs/06_models.ipynb #000c5aa7
-def fold(x: Tensor # (B, H, W, C), H and W even
-         ) -> Tensor: # (B, H/2, W/2, 4C)
-    "Each 2x2 block of pixels as one pixel with four times the channels. Raises ValueError for odd sides."
+def fold(
+    x: Tensor,  # (B, H, W, C), H and W even
+) -> Tensor:  # (B, H/2, W/2, 4C)
+    """Each 2x2 block of pixels as one pixel with four times the channels.
+    Raises ValueError for odd sides."""
     B, H, W, C = x.shape
-    if H % 2 or W % 2: raise ValueError(f"x: expected even height and width, got {H} x {W}")
-    return x.reshape(B, H // 2, 2, W // 2, 2, C).permute(0, 1, 3, 2, 4, 5).reshape(B, H // 2, W // 2, 4 * C)
+    if H % 2 or W % 2:
+        raise ValueError(f"x: expected even height and width, got {H} x {W}")
+    blocks = x.reshape(B, H // 2, 2, W // 2, 2, C).permute(0, 1, 3, 2, 4, 5)
+    return blocks.reshape(B, H // 2, W // 2, 4 * C)
 
-def unfold(x: Tensor # (B, H, W, 4C)
-           ) -> Tensor: # (B, 2H, 2W, C)
-    "The inverse of `fold`. Raises ValueError unless the channels come in fours."
+
+def unfold(
+    x: Tensor,  # (B, H, W, 4C)
+) -> Tensor:  # (B, 2H, 2W, C)
+    """The inverse of `fold`. Raises ValueError unless the channels come in
+    fours."""
     B, H, W, C = x.shape
-    if C % 4: raise ValueError(f"x: expected a multiple of 4 channels, got {C}")
-    return x.reshape(B, H, W, 2, 2, C // 4).permute(0, 1, 3, 2, 4, 5).reshape(B, 2 * H, 2 * W, C // 4)
+    if C % 4:
+        raise ValueError(f"x: expected a multiple of 4 channels, got {C}")
+    blocks = x.reshape(B, H, W, 2, 2, C // 4).permute(0, 1, 3, 2, 4, 5)
+    return blocks.reshape(B, 2 * H, 2 * W, C // 4)
 
 # %% ../nbs/06_models.ipynb #6380068a
-def class_frequencies(x: Tensor,          # (M, H, W) int64 images in 0..K-1
-                      y: Tensor,          # (M,) int64 classes in 0..classes-1
-                      K: int,             # clean symbols
-                      classes: int = 10,  # number of classes
-                      smooth: float = .5  # added to each count, above 0
-                      ) -> Tensor:        # (classes + 1, H, W, K) float32; the last row is over all classes
-    """log((count + smooth) / (total + K smooth)) of each symbol at each pixel of each class, in nats. A class that
-    never occurs is uniform. Raises TypeError or ValueError for states or classes out of range, shapes, smooth <= 0."""
-    check_states(x, check_count(K, "K"), "x"); check_states(y, check_count(classes, "classes"), "y")
+def class_frequencies(
+    x: Tensor,  # (M, H, W) int64 images in 0..K-1
+    y: Tensor,  # (M,) int64 classes in 0..classes-1
+    K: int,  # clean symbols
+    classes: int = 10,  # number of classes
+    smooth: float = 0.5,  # added to each count, above 0
+) -> Tensor:  # (classes + 1, H, W, K) float32; the last row is over all classes
+    """log((count + smooth) / (total + K smooth)) of each symbol at each pixel
+    of each class, in nats. A class that never occurs is uniform. Raises
+    TypeError or ValueError for states or classes out of range, shapes,
+    smooth <= 0."""
+    check_states(x, check_count(K, "K"), "x")
+    check_states(y, check_count(classes, "classes"), "y")
     if x.ndim != 3 or y.shape != x.shape[:1]:
-        raise ValueError(f"x, y: expected shapes (M, H, W) and (M,), got {tuple(x.shape)} and {tuple(y.shape)}")
+        raise ValueError(
+            "x, y: expected shapes (M, H, W) and (M,), "
+            f"got {tuple(x.shape)} and {tuple(y.shape)}"
+        )
     smooth = check_number(smooth, "smooth", above=0)
-    n = torch.stack([torch.zeros(classes, *x.shape[1:], device=x.device).index_add_(0, y, (x == k).float()) for k in range(K)], -1)
+    none = torch.zeros(classes, *x.shape[1:], device=x.device)
+    each = [none.index_add(0, y, (x == k).float()) for k in range(K)]
+    n = torch.stack(each, -1)  # one count for each class, pixel and symbol
     n = torch.cat([n, n.sum(0, keepdim=True)]) + smooth
     return (n / n.sum(-1, keepdim=True)).log()
 
 # %% ../nbs/06_models.ipynb #15ba0838
 class Network(nn.Module):
-    "A network that is called `net(x_t, t, y)`: the call refuses what `check` refuses, then `forward` computes, so that it compiles and exports."
+    """A network that is called `net(x_t, t, y)`: the call refuses what `check`
+    refuses, then `forward` computes, so that it compiles and exports."""
+
     def check(self, x_t, t=None, y=None):
         "Raise TypeError or ValueError for what the network cannot read."
-        raise NotImplementedError(f"{type(self).__name__}: expected a method `check(x_t, t, y)`")
+        name = type(self).__name__
+        raise NotImplementedError(
+            f"{name}: expected a method `check(x_t, t, y)`"
+        )
 
     def __call__(self, x_t, t=None, y=None):
         if not torch.compiler.is_compiling():
             self.check(x_t, t, y)
         return super().__call__(x_t, t, y)
 
-    def times(self, t, x_t: Tensor) -> Tensor: # (batch,) on x_t's device
-        "Times in float32, or in float64 for a network in float64. Waves are made of these, and only then rounded to a smaller dtype."
-        wide = torch.float64 if next(self.parameters()).dtype == torch.float64 else torch.float32
-        return torch.as_tensor(t, dtype=wide).to(x_t.device).expand(x_t.shape[0])
+    def times(self, t, x_t: Tensor) -> Tensor:  # (batch,) on x_t's device
+        """Times in float32, or in float64 for a network in float64. Waves are
+        made of these, and only then rounded to a smaller dtype."""
+        own = next(self.parameters()).dtype
+        wide = torch.float64 if own == torch.float64 else torch.float32
+        t = torch.as_tensor(t, dtype=wide).to(x_t.device)
+        return t.expand(x_t.shape[0])
+
+# %% ../nbs/06_models.ipynb #06-refusals
+# Refusals of the network: nothing here that a first reading needs.
+def _check_sides(shape, width):
+    "Height and width, and three widths, as whole numbers."
+    if len(shape) != 2 or len(width) != 3:
+        raise ValueError(
+            "shape, width: expected two sides and three widths, "
+            f"got {shape} and {width}"
+        )
+    sides = tuple(check_count(n, "shape") for n in shape)
+    return sides, [check_count(n, "width") for n in width]
+
+
+def _check_even(cond):
+    "Half of the condition are cosines of the time, half are sines."
+    if check_count(cond, "cond", 2) % 2:
+        raise ValueError(f"cond: expected an even number, got {cond}")
+
+
+def _check_frequencies(frequencies, shape):
+    "Log-probabilities of this shape in float32; uniform ones for None."
+    if frequencies is None:
+        frequencies = torch.full(shape, -math.log(shape[-1]))
+    if check_finite(frequencies, "frequencies").shape != shape:
+        raise ValueError(
+            f"frequencies: expected shape {shape}, "
+            f"got {tuple(frequencies.shape)}"
+        )
+    frequencies = frequencies.detach().float()
+    check_probs(frequencies.exp(), "exp(frequencies)")
+    return frequencies
 
 # %% ../nbs/06_models.ipynb #6d25f175
 class DigitNet(Network):
-    """A U-Net for noisy images: `net(x_t, t, y)` gives logits of p(x_0 | x_t, t, y), (batch, height, width, K).
-    Fresh, its softmax is `frequencies` of the class (uniform if None). Class `classes` is the null class ("not told").
-    Raises TypeError or ValueError for counts, a shape of other than two sides, or frequencies that are not such log-probabilities."""
-    def __init__(self,
-                 K: int,                             # clean symbols: logits
-                 N: int,                             # states of x_t: K, or K + 1 with a mask
-                 shape: tuple[int, int] = (28, 28),  # height, width
-                 classes: int = 10,                  # without the null class
-                 frequencies: Tensor | None = None,  # (classes + 1, height, width, K), from `class_frequencies`
-                 width: tuple[int, int, int] = (32, 32, 64), # channels at full, half and quarter size
-                 cond: int = 64,                     # length of the condition, even
-                 time: bool = True):                 # False: a network that never looks at t
+    """A U-Net for noisy images: `net(x_t, t, y)` gives logits of
+    p(x_0 | x_t, t, y), (batch, height, width, K). Fresh, its softmax is
+    `frequencies` of the class (uniform if None). Class `classes` is the null
+    class ("not told"). Raises TypeError or ValueError for counts, a shape of
+    other than two sides, or frequencies that are not such log-probabilities."""
+
+    def __init__(
+        self,
+        K: int,  # clean symbols: logits
+        N: int,  # states of x_t: K, or K + 1 with a mask
+        shape: tuple[int, int] = (28, 28),  # height, width
+        classes: int = 10,  # without the null class
+        # (classes + 1, height, width, K), from `class_frequencies`
+        frequencies: Tensor | None = None,
+        # channels at full, half and quarter size
+        width: tuple[int, int, int] = (32, 32, 64),
+        cond: int = 64,  # length of the condition, even
+        time: bool = True,  # False: a network that never looks at t
+    ):
         super().__init__()
-        if len(shape) != 2 or len(width) != 3: raise ValueError(f"shape, width: expected two sides and three widths, got {shape} and {width}")
-        if check_count(cond, "cond", 2) % 2: raise ValueError(f"cond: expected an even number, got {cond}")
-        K, N, classes = check_count(K, "K"), check_count(N, "N", K), check_count(classes, "classes")
-        (H, W), (a, b, c) = (check_count(n, "shape") for n in shape), (check_count(n, "width") for n in width)
-        self.K, self.N, self.shape, self.classes = K, N, (H, W), classes
-        table = (classes + 1, H, W, K)
-        if frequencies is None: frequencies = torch.full(table, -math.log(K))
-        if check_finite(frequencies, "frequencies").shape != table: raise ValueError(f"frequencies: expected shape {table}, got {tuple(frequencies.shape)}")
-        p = check_probs(frequencies.detach().float().exp(), "exp(frequencies)")
-        own = torch.get_default_dtype()                                       # of all other parameters
-        self.register_buffer("prior", p[..., 1:].to(own, copy=True))          # an input; level 0 is one minus the others
-        self.bias_map = nn.Parameter(frequencies.detach().float().to(own, copy=True))    # the logits to start with
-        self.y_emb = nn.Embedding(classes + 1, cond)
-        self.t_emb = nn.Sequential(nn.Linear(cond, cond), nn.SiLU(), nn.Linear(cond, cond)) if time else None
-        h, w = -(-H // 4), -(-W // 4)                                         # quarter size, rounded up
+        self.K, self.N = check_count(K, "K"), check_count(N, "N", K)
+        self.classes = check_count(classes, "classes")
+        self.shape, widths = _check_sides(shape, width)
+        _check_even(cond)
+        self._add_table(frequencies)
+        self._add_condition(cond, time)
+        self._add_blocks(*widths, cond)
+
+    def _add_table(self, frequencies):
+        "An input (level 0 is one minus the others), and the first logits."
+        shape = (self.classes + 1, *self.shape, self.K)
+        table = _check_frequencies(frequencies, shape)
+        own = torch.get_default_dtype()
+        self.register_buffer("prior", table.exp()[..., 1:].to(own, copy=True))
+        self.bias_map = nn.Parameter(table.to(own, copy=True))
+
+    def _add_condition(self, cond, time):
+        self.y_emb = nn.Embedding(self.classes + 1, cond)
+        self.t_emb = None
+        if time:
+            layers = [nn.Linear(cond, cond), nn.SiLU(), nn.Linear(cond, cond)]
+            self.t_emb = nn.Sequential(*layers)
+
+    def _add_blocks(self, a, b, c, cond):
+        "Full, half and quarter size with a, b and c channels, and back."
+        H, W = self.shape
+        h, w = -(-H // 4), -(-W // 4)  # quarter size, rounded up
         self.pad = (0, 0, 0, 4 * w - W, 0, 4 * h - H)
-        self.stem, self.pre = nn.Conv2d(N + K - 1, a, 5, padding=2), ResBlock(a, cond, second=1)
-        self.down1, self.pos1, self.enc = nn.Linear(4 * a, b), nn.Parameter(torch.zeros(2 * h, 2 * w, b)), ResBlock(b, cond)
-        self.down2, self.pos2 = nn.Linear(4 * b, c), nn.Parameter(torch.zeros(h, w, c))
-        self.mid = nn.ModuleList([Attention(c, cond), ResBlock(c, cond), ResBlock(c, cond)])
-        self.up2, self.dec = nn.Linear(c, 4 * b), ResBlock(b, cond)
-        self.up1, self.fine = nn.Linear(b, 4 * a), ResBlock(a, cond, second=1)
-        self.last, self.out = Film(a, cond), zeroed(nn.Linear(a, K))
+        self.stem = nn.Conv2d(self.N + self.K - 1, a, 5, padding=2)
+        self.pre = ResBlock(a, cond, second=1)
+        self.down1 = nn.Linear(4 * a, b)
+        self.pos1 = nn.Parameter(torch.zeros(2 * h, 2 * w, b))
+        self.enc = ResBlock(b, cond)
+        self.down2 = nn.Linear(4 * b, c)
+        self.pos2 = nn.Parameter(torch.zeros(h, w, c))
+        middle = [Attention(c, cond), ResBlock(c, cond), ResBlock(c, cond)]
+        self.mid = nn.ModuleList(middle)
+        self.up2 = nn.Linear(c, 4 * b)
+        self.dec = ResBlock(b, cond)
+        self.up1 = nn.Linear(b, 4 * a)
+        self.fine = ResBlock(a, cond, second=1)
+        self.last = Film(a, cond)
+        self.out = zeroed(nn.Linear(a, self.K))
 
-    def check(self, x_t, t=None, y=None):
-        "Refuse what the network cannot read."
-        check_states(x_t, self.N, "x_t")
-        if x_t.ndim != 3 or tuple(x_t.shape[1:]) != self.shape:
-            raise ValueError(f"x_t: expected shape (batch, {self.shape[0]}, {self.shape[1]}), got {tuple(x_t.shape)}")
-        B = len(x_t)
-        if y is not None and check_states(y, self.classes + 1, "y").shape != (B,): raise ValueError(f"y: expected shape ({B},), got {tuple(y.shape)}")
-        if self.t_emb is not None: check_times(t, "t", B)
+# %% ../nbs/06_models.ipynb #06-inputs
+@patch
+def _condition(self: DigitNet, x_t, t, y):
+    "One vector for each image, from its class and its time."
+    e = self.y_emb(y)
+    if self.t_emb is not None:
+        code = sinusoid(self.times(t, x_t), e.shape[-1])
+        e = e + self.t_emb(code.to(e.dtype))
+    return F.silu(e)
 
-    def forward(self, x_t: Tensor,         # (B, H, W) int64 in 0..N-1
-                t=None,                    # (B,) or one number, in [0, 1]; not looked at if time=False
-                y: Tensor | None = None    # (B,) int64 in 0..classes; None: the null class
-                ) -> Tensor:               # (B, H, W, K) logits
-        "Logits of p(x_0 | x_t, t, y) in the parameters' dtype."
-        if y is None: y = torch.full(x_t.shape[:1], self.classes, device=x_t.device)
-        e = self.y_emb(y)
-        if self.t_emb is not None: e = e + self.t_emb(sinusoid(self.times(t, x_t), e.shape[-1]).to(e.dtype))
-        e = F.silu(e)
-        states = torch.eye(self.N, dtype=self.prior.dtype, device=x_t.device)[x_t]           # one-hot
-        z, (H, W) = torch.cat([states, self.prior[y]], -1), self.shape
-        if any(self.pad): z = F.pad(z, self.pad)
-        z = self.pre(_conv(self.stem, z), e)
-        h = self.enc(self.down1(fold(F.gelu(z))) + self.pos1, e)
-        m = self.down2(fold(h)) + self.pos2
-        for block in self.mid: m = block(m, e)
-        h = self.dec(h + unfold(self.up2(m)), e)
-        z = self.fine(z + unfold(self.up1(h)), e)
-        if any(self.pad): z = z[:, :H, :W]
-        bias = F.embedding(y, self.bias_map.flatten(1)).unflatten(1, self.bias_map.shape[1:])  # indexing would sum its gradient in any order
-        return self.out(F.gelu(self.last(z, e))) + bias
+
+@patch
+def _planes(self: DigitNet, x_t, y):
+    "One-hot states and the frequencies of the class, padded."
+    one_hot = torch.eye(self.N, dtype=self.prior.dtype, device=x_t.device)
+    z = torch.cat([one_hot[x_t], self.prior[y]], -1)
+    return F.pad(z, self.pad) if any(self.pad) else z
+
+# %% ../nbs/06_models.ipynb #06-forward
+@patch
+def forward(
+    self: DigitNet,
+    x_t: Tensor,  # (B, H, W) int64 in 0..N-1
+    t=None,  # (B,) or one number, in [0, 1]; not looked at if time=False
+    y: Tensor | None = None,  # (B,) int64 in 0..classes; None: the null class
+) -> Tensor:  # (B, H, W, K) logits
+    "Logits of p(x_0 | x_t, t, y) in the parameters' dtype."
+    if y is None:
+        y = torch.full(x_t.shape[:1], self.classes, device=x_t.device)
+    e = self._condition(x_t, t, y)
+    z = self.pre(_conv(self.stem, self._planes(x_t, y)), e)
+    h = self.enc(self.down1(fold(F.gelu(z))) + self.pos1, e)
+    m = self.down2(fold(h)) + self.pos2
+    for block in self.mid:
+        m = block(m, e)
+    h = self.dec(h + unfold(self.up2(m)), e)
+    z = self.fine(z + unfold(self.up1(h)), e)
+    if any(self.pad):
+        H, W = self.shape
+        z = z[:, :H, :W]
+    # indexing bias_map by y would sum its gradient in any order
+    flat = F.embedding(y, self.bias_map.flatten(1))
+    start = flat.unflatten(1, self.bias_map.shape[1:])
+    return self.out(F.gelu(self.last(z, e))) + start
+
+# %% ../nbs/06_models.ipynb #06-netcheck
+# What the call refuses: nothing here that a first reading needs.
+@patch
+def check(self: DigitNet, x_t, t=None, y=None):
+    "Refuse what the network cannot read."
+    check_states(x_t, self.N, "x_t")
+    if x_t.ndim != 3 or tuple(x_t.shape[1:]) != self.shape:
+        H, W = self.shape
+        raise ValueError(
+            f"x_t: expected shape (batch, {H}, {W}), got {tuple(x_t.shape)}"
+        )
+    B = len(x_t)
+    if y is not None and check_states(y, self.classes + 1, "y").shape != (B,):
+        raise ValueError(f"y: expected shape ({B},), got {tuple(y.shape)}")
+    if self.t_emb is not None:
+        check_times(t, "t", B)
 
 # %% ../nbs/06_models.ipynb #a63d16b4
-def drop_labels(y: Tensor,           # (B,) int64 classes in 0..classes
-                p: float,            # the probability of forgetting each, in [0, 1]
-                classes: int = 10,   # the null class is this number
-                generator: torch.Generator | None = None # where the randomness comes from
-                ) -> Tensor:         # (B,) int64, a new tensor
-    "Each label replaced by the null class with probability `p`, on its own. Raises TypeError or ValueError for labels or p out of range."
+def drop_labels(
+    y: Tensor,  # (B,) int64 classes in 0..classes
+    p: float,  # the probability of forgetting each, in [0, 1]
+    classes: int = 10,  # the null class is this number
+    generator: torch.Generator | None = None,  # where the randomness comes from
+) -> Tensor:  # (B,) int64, a new tensor
+    """Each label replaced by the null class with probability `p`, on its own.
+    Raises TypeError or ValueError for labels or p out of range."""
     check_states(y, check_count(classes, "classes") + 1, "y")
     p = check_number(p, "p", least=0, most=1, word="probability")
-    return torch.where((uniforms(y.shape, generator, y.device) < p).to(y.device), classes, y)
+    forget = uniforms(y.shape, generator, y.device) < p
+    return torch.where(forget.to(y.device), classes, y)
 
 # %% ../nbs/06_models.ipynb #e0b030e8
 def count_parameters(model: nn.Module) -> int:
