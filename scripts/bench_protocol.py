@@ -7,82 +7,205 @@
 Tiny Shakespeare 90/10, windows of 64, 4 layers, 4 heads, width 128, batch 12, 2,000 steps, no dropout. Scored on all 1,742
 disjoint windows of the validation part, 16 independent draws of the noise each, each of the 64 characters paid for.
 """
-import argparse, json, math, os, statistics, sys, time
-from pathlib import Path
+
+import argparse
+import json
+import math
+import statistics
+import sys
+import time
+
 import torch
+from house import LIB, ROOT, machine, write_atomically
 from torch import nn
 from torch.nn import functional as F
-from house import LIB, ROOT, machine, write_atomically
-from discrete_diffusion.data import CharTokenizer, load_text, windows
+
 from discrete_diffusion.d3pm import D3PM
+from discrete_diffusion.data import CharTokenizer, load_text, windows
 from discrete_diffusion.evaluation import bits_per_dim, word_share
 from discrete_diffusion.flow import FlowMatching
-from discrete_diffusion.forward import Absorbing, Uniform, geometric_schedule, linear_schedule, polynomial_schedule
+from discrete_diffusion.forward import (
+    Absorbing,
+    Uniform,
+    geometric_schedule,
+    linear_schedule,
+    polynomial_schedule,
+)
 from discrete_diffusion.mdlm import MaskedText
 from discrete_diffusion.models import count_parameters
 from discrete_diffusion.sampling import ancestral
 from discrete_diffusion.sedd import ScoreEntropy
 from discrete_diffusion.training import TrainConfig, fit, write_tensors
-from discrete_diffusion.transformer import NextLetter, TextNet, letter_frequencies, text_optimizers, train_text
+from discrete_diffusion.transformer import (
+    NextLetter,
+    TextNet,
+    letter_frequencies,
+    text_optimizers,
+    train_text,
+)
 
 PARTS = ROOT / "runs" / "protocol_p"
 STEPS, BATCH, LENGTH, DRAWS = 2000, 12, 64, 16
-LIMITS = {"masked": 3.05, "score_uniform": 3.45}  # bits per character after STEPS
+LIMITS = {
+    "masked": 3.05,
+    "score_uniform": 3.45,
+}  # bits per character after STEPS
 MOST_PARAMETERS = 1.3e6
 
 
 class GPT(nn.Module):
     "The yardstick: nanoGPT's architecture in its CPU configuration (LayerNorm, learned positions, GELU, tied embedding)."
+
     causal = True
 
     def __init__(self, K, width=128, heads=4, depth=4, length=LENGTH):
         super().__init__()
-        norm, linear = lambda: nn.LayerNorm(width, bias=False), lambda i, o: nn.Linear(i, o, bias=False)
+        norm, linear = (
+            lambda: nn.LayerNorm(width, bias=False),
+            lambda i, o: nn.Linear(i, o, bias=False),
+        )
         self.K, self.heads = K, heads
-        self.letters, self.places, self.last = nn.Embedding(K + 1, width), nn.Embedding(length, width), norm()
-        self.blocks = nn.ModuleList(nn.ModuleDict(dict(n1=norm(), qkv=linear(width, 3 * width), out=linear(width, width), n2=norm(),
-                                                       up=linear(width, 4 * width), down=linear(4 * width, width))) for _ in range(depth))
+        self.letters, self.places, self.last = (
+            nn.Embedding(K + 1, width),
+            nn.Embedding(length, width),
+            norm(),
+        )
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict(
+                dict(
+                    n1=norm(),
+                    qkv=linear(width, 3 * width),
+                    out=linear(width, width),
+                    n2=norm(),
+                    up=linear(width, 4 * width),
+                    down=linear(4 * width, width),
+                )
+            )
+            for _ in range(depth)
+        )
         for name, p in self.named_parameters():
-            if p.ndim == 2: nn.init.normal_(p, std=.02 / math.sqrt(2 * depth) if name.endswith(("out.weight", "down.weight")) else .02)
+            if p.ndim == 2:
+                nn.init.normal_(
+                    p,
+                    std=0.02 / math.sqrt(2 * depth)
+                    if name.endswith(("out.weight", "down.weight"))
+                    else 0.02,
+                )
 
     def forward(self, x, t=None, y=None):
         B, L = x.shape
         h = self.letters(x) + self.places.weight[:L]
         for b in self.blocks:
-            q, k, v = b.qkv(b.n1(h)).view(B, L, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-            h = h + b.out(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(B, L, -1))
+            q, k, v = (
+                b.qkv(b.n1(h))
+                .view(B, L, 3, self.heads, -1)
+                .permute(2, 0, 3, 1, 4)
+            )
+            h = h + b.out(
+                F.scaled_dot_product_attention(q, k, v, is_causal=True)
+                .transpose(1, 2)
+                .reshape(B, L, -1)
+            )
             h = h + b.down(F.gelu(b.up(b.n2(h))))
-        return F.linear(self.last(h), self.letters.weight[:self.K])
+        return F.linear(self.last(h), self.letters.weight[: self.K])
 
 
 def gpt_optimizers(net):
     "As nanoGPT: decay on matrices only."
-    matrices, vectors = ([p for p in net.parameters() if (p.ndim == 2) == wanted] for wanted in (True, False))
-    return [torch.optim.AdamW([dict(params=matrices, weight_decay=.1), dict(params=vectors, weight_decay=0.)], lr=1e-3, betas=(.9, .99))]
+    matrices, vectors = (
+        [p for p in net.parameters() if (p.ndim == 2) == wanted]
+        for wanted in (True, False)
+    )
+    return [
+        torch.optim.AdamW(
+            [
+                dict(params=matrices, weight_decay=0.1),
+                dict(params=vectors, weight_decay=0.0),
+            ],
+            lr=1e-3,
+            betas=(0.9, 0.99),
+        )
+    ]
 
 
 class D3PMText(D3PM):
     "D3PM as in chapter 10, without labels."
-    def noise(self, x_0, generator): return super().noise(x_0, torch.zeros(len(x_0), dtype=torch.int64), generator)[:-1]
-    def loss(self, model, *noised): return super().loss(model, *noised, None)
-    def bits(self, model, x_0, passes, generator): return bits_per_dim(model, self.kernel, x_0, self.T, passes=passes, reverse=self.reverse, generator=generator)
-    def sample(self, model, shape, times, generator): return ancestral(model, self.kernel, shape, times, reverse=self.reverse, generator=generator)
+
+    def noise(self, x_0, generator):
+        return super().noise(
+            x_0, torch.zeros(len(x_0), dtype=torch.int64), generator
+        )[:-1]
+
+    def loss(self, model, *noised):
+        return super().loss(model, *noised, None)
+
+    def bits(self, model, x_0, passes, generator):
+        return bits_per_dim(
+            model,
+            self.kernel,
+            x_0,
+            self.T,
+            passes=passes,
+            reverse=self.reverse,
+            generator=generator,
+        )
+
+    def sample(self, model, shape, times, generator):
+        return ancestral(
+            model,
+            self.kernel,
+            shape,
+            times,
+            reverse=self.reverse,
+            generator=generator,
+        )
 
 
 # name -> (what the table calls it, the system, what is special about its network). The flow minimises the loss of score_uniform,
 # so that it is trained with it: one network, two processes, two bounds, two samplers.
 def systems(K):
-    uniform, masks = Uniform(K, polynomial_schedule(1.5)), Absorbing(K, linear_schedule())
+    uniform, masks = (
+        Uniform(K, polynomial_schedule(1.5)),
+        Absorbing(K, linear_schedule()),
+    )
     return {
         "gpt": ("next letter, GPT as in nanoGPT", NextLetter(K), None),
-        "next_letter": ("next letter, this network", NextLetter(K), dict(N=K + 1, causal=True)),
-        "masked": ("masked diffusion, no time", MaskedText(masks), dict(N=K + 1)),
-        "d3pm_absorbing": ("D3PM, absorbing, T = 1,000", D3PMText(masks, T=1000), dict(N=K + 1, time=True)),
-        "score_absorbing": ("score entropy, absorbing", ScoreEntropy(masks, head="score"), dict(N=K + 1, outputs=K + 1)),
-        "score_uniform": ("score entropy, uniform, by way of x_0", ScoreEntropy(uniform, head="loo"), dict(N=K, time=True)),
+        "next_letter": (
+            "next letter, this network",
+            NextLetter(K),
+            dict(N=K + 1, causal=True),
+        ),
+        "masked": (
+            "masked diffusion, no time",
+            MaskedText(masks),
+            dict(N=K + 1),
+        ),
+        "d3pm_absorbing": (
+            "D3PM, absorbing, T = 1,000",
+            D3PMText(masks, T=1000),
+            dict(N=K + 1, time=True),
+        ),
+        "score_absorbing": (
+            "score entropy, absorbing",
+            ScoreEntropy(masks, head="score"),
+            dict(N=K + 1, outputs=K + 1),
+        ),
+        "score_uniform": (
+            "score entropy, uniform, by way of x_0",
+            ScoreEntropy(uniform, head="loo"),
+            dict(N=K, time=True),
+        ),
         "flow": ("flow matching, uniform source", FlowMatching(uniform), None),
-        "score_published": ("score entropy, uniform, log-score head", ScoreEntropy(Uniform(K, geometric_schedule()), head="score"), dict(N=K, time=True)),
-        "d3pm_uniform": ("D3PM, uniform, T = 1,000", D3PMText(uniform, T=1000), dict(N=K, time=True)),
+        "score_published": (
+            "score entropy, uniform, log-score head",
+            ScoreEntropy(Uniform(K, geometric_schedule()), head="score"),
+            dict(N=K, time=True),
+        ),
+        "d3pm_uniform": (
+            "D3PM, uniform, T = 1,000",
+            D3PMText(uniform, T=1000),
+            dict(N=K, time=True),
+        ),
     }
 
 
@@ -90,17 +213,25 @@ def build(name, K, tokens, seed):
     "The system and its fresh network."
     label, system, special = systems(K)[name]
     torch.manual_seed(seed)
-    if name == "gpt": return label, system, GPT(K)
+    if name == "gpt":
+        return label, system, GPT(K)
     frequencies = letter_frequencies(tokens, K)
-    if name == "score_absorbing": frequencies = F.pad(frequencies, (0, 1))
-    if name == "score_published": frequencies = None
+    if name == "score_absorbing":
+        frequencies = F.pad(frequencies, (0, 1))
+    if name == "score_published":
+        frequencies = None
     return label, system, TextNet(K, frequencies=frequencies, **special)
 
 
 def corpus(a):
     text = load_text("tinyshakespeare", cache=a.cache, progress=False)
     tokenizer = CharTokenizer(text.train + text.held)
-    return text, tokenizer, tokenizer.encode(text.train), tokenizer.encode(text.held)
+    return (
+        text,
+        tokenizer,
+        tokenizer.encode(text.train),
+        tokenizer.encode(text.held),
+    )
 
 
 def run(a):
@@ -109,16 +240,48 @@ def run(a):
     label, system, net = build(a.name, tokenizer.K, train, a.seed)
     wall, cpu = time.perf_counter(), time.process_time()
     if a.name == "gpt":
-        config = TrainConfig(steps=a.steps, batch_size=BATCH, lr=1e-3, warmup=.05, final_lr_frac=.1, clip=1., ema=0., seed=a.seed)
-        fit(net, system.loss, windows(train, LENGTH), config, noise=lambda x, g: system.noise(x, g), optimizers=gpt_optimizers(net), progress=False)
+        config = TrainConfig(
+            steps=a.steps,
+            batch_size=BATCH,
+            lr=1e-3,
+            warmup=0.05,
+            final_lr_frac=0.1,
+            clip=1.0,
+            ema=0.0,
+            seed=a.seed,
+        )
+        fit(
+            net,
+            system.loss,
+            windows(train, LENGTH),
+            config,
+            noise=lambda x, g: system.noise(x, g),
+            optimizers=gpt_optimizers(net),
+            progress=False,
+        )
         net.eval()
-    else: train_text(net, system, train, a.steps, BATCH, LENGTH, seed=a.seed, progress=False)
+    else:
+        train_text(
+            net,
+            system,
+            train,
+            a.steps,
+            BATCH,
+            LENGTH,
+            seed=a.seed,
+            progress=False,
+        )
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     PARTS.mkdir(parents=True, exist_ok=True)
-    write_tensors(PARTS / f"{a.name}-{a.steps}-{a.seed}.safetensors", net.state_dict(), dict(label=label))
+    write_tensors(
+        PARTS / f"{a.name}-{a.steps}-{a.seed}.safetensors",
+        net.state_dict(),
+        dict(label=label),
+    )
     score(a, label, system, net, tokenizer, text, held, wall, cpu)
     if a.name == "score_uniform":
-        a.name = "flow"; label, system, _ = systems(tokenizer.K)["flow"]
+        a.name = "flow"
+        label, system, _ = systems(tokenizer.K)["flow"]
         score(a, label, system, net, tokenizer, text, held, wall, cpu)
 
 
@@ -126,15 +289,45 @@ def score(a, label, system, net, tokenizer, text, held, wall, cpu):
     "Bound and samples of a trained network, to a file."
     x, g = windows(held, LENGTH, LENGTH), torch.Generator().manual_seed(1)
     autoregressive = isinstance(system, NextLetter)
-    bits = system.bits(net, x) if autoregressive else system.bits(net, x, passes=DRAWS, generator=g)
-    out = system.sample(net, (50, LENGTH), generator=g) if autoregressive else system.sample(net, (50, LENGTH), LENGTH, generator=g)
+    bits = (
+        system.bits(net, x)
+        if autoregressive
+        else system.bits(net, x, passes=DRAWS, generator=g)
+    )
+    out = (
+        system.sample(net, (50, LENGTH), generator=g)
+        if autoregressive
+        else system.sample(net, (50, LENGTH), LENGTH, generator=g)
+    )
     samples = tokenizer.decode(out.x)
     share, error = word_share(samples, text.train)
-    part = dict(name=a.name, label=label, seed=a.seed, steps=a.steps, parameters=count_parameters(net), bits=bits.total, stderr_data=bits.stderr_data,
-                stderr_draws=getattr(bits, "stderr", 0.), windows=bits.items, draws=getattr(bits, "passes", 1), train_seconds=wall, train_cpu_seconds=cpu,
-                calls=out.calls, sample_seconds=out.seconds, words=share, words_stderr=error, sample=samples[0], machine=machine())
-    write_atomically(PARTS / f"{a.name}-{a.steps}-{a.seed}.json", json.dumps(part, indent=1))
-    print(f"{label}: {bits}; {wall:.0f} s ({cpu:.0f} s of processor), words {share:.1%} +- {error:.1%}, {out.calls} calls, {out.seconds:.1f} s\n{samples[:5]}", flush=True)
+    part = dict(
+        name=a.name,
+        label=label,
+        seed=a.seed,
+        steps=a.steps,
+        parameters=count_parameters(net),
+        bits=bits.total,
+        stderr_data=bits.stderr_data,
+        stderr_draws=getattr(bits, "stderr", 0.0),
+        windows=bits.items,
+        draws=getattr(bits, "passes", 1),
+        train_seconds=wall,
+        train_cpu_seconds=cpu,
+        calls=out.calls,
+        sample_seconds=out.seconds,
+        words=share,
+        words_stderr=error,
+        sample=samples[0],
+        machine=machine(),
+    )
+    write_atomically(
+        PARTS / f"{a.name}-{a.steps}-{a.seed}.json", json.dumps(part, indent=1)
+    )
+    print(
+        f"{label}: {bits}; {wall:.0f} s ({cpu:.0f} s of processor), words {share:.1%} +- {error:.1%}, {out.calls} calls, {out.seconds:.1f} s\n{samples[:5]}",
+        flush=True,
+    )
 
 
 def speed(a):
@@ -144,23 +337,48 @@ def speed(a):
     x, rows = windows(train, LENGTH), {}
     for name in [n for n in systems(tokenizer.K) if n != "flow"]:
         _, system, net = build(name, tokenizer.K, train, 0)
-        rows[name] = system, net, gpt_optimizers(net) if name == "gpt" else text_optimizers(net), []
+        rows[name] = (
+            system,
+            net,
+            gpt_optimizers(net) if name == "gpt" else text_optimizers(net),
+            [],
+        )
     for i in range(a.rounds + 3):
         g = torch.Generator().manual_seed(i)
         batch = x[torch.randint(len(x), (BATCH,), generator=g)]
         for system, net, optimizers, took in rows.values():
             start = time.process_time()
             loss = system.loss(net, *system.noise(batch, g))["loss"].mean()
-            for o in optimizers: o.zero_grad()
+            for o in optimizers:
+                o.zero_grad()
             loss.backward()
-            for o in optimizers: o.step()
-            if i >= 3: took.append(1e3 * (time.process_time() - start))
+            for o in optimizers:
+                o.step()
+            if i >= 3:
+                took.append(1e3 * (time.process_time() - start))
     reference = rows["next_letter"][3]
-    found = {name: dict(milliseconds=statistics.median(took), fastest=min(took), ratio=statistics.median(t / r for t, r in zip(took, reference)),
-                        ratio_quartiles=statistics.quantiles([t / r for t, r in zip(took, reference)], n=4)[::2]) for name, (*_, took) in rows.items()}
+    found = {
+        name: dict(
+            milliseconds=statistics.median(took),
+            fastest=min(took),
+            ratio=statistics.median(t / r for t, r in zip(took, reference)),
+            ratio_quartiles=statistics.quantiles(
+                [t / r for t, r in zip(took, reference)], n=4
+            )[::2],
+        )
+        for name, (*_, took) in rows.items()
+    }
     PARTS.mkdir(parents=True, exist_ok=True)
-    write_atomically(PARTS / "speed.json", json.dumps(dict(rounds=a.rounds, machine=machine(), steps=found), indent=1))
-    for name, f in found.items(): print(f"{name:18s} {f['milliseconds']:7.1f} ms, {f['ratio']:.2f} of the autoregressive step (quartiles {f['ratio_quartiles'][0]:.2f}, {f['ratio_quartiles'][1]:.2f})")
+    write_atomically(
+        PARTS / "speed.json",
+        json.dumps(
+            dict(rounds=a.rounds, machine=machine(), steps=found), indent=1
+        ),
+    )
+    for name, f in found.items():
+        print(
+            f"{name:18s} {f['milliseconds']:7.1f} ms, {f['ratio']:.2f} of the autoregressive step (quartiles {f['ratio_quartiles'][0]:.2f}, {f['ratio_quartiles'][1]:.2f})"
+        )
 
 
 def beyond(parts):
@@ -185,15 +403,37 @@ def table(a):
     speeds = PARTS / "speed.json"
     target = LIB / "results" / "protocol_p.json"
     target.parent.mkdir(exist_ok=True)
-    write_atomically(target, json.dumps(dict(protocol=__doc__.strip().splitlines()[-2:], runs=parts, speed=json.loads(speeds.read_text()) if speeds.exists() else None), indent=1) + "\n")
-    for p in parts: print(f"{p['label']:42s} {p['steps']:5d} steps  seed {p['seed']}  {p['bits']:.3f} +- {p['stderr_data']:.3f} bits/char  words {p['words']:.0%}")
+    write_atomically(
+        target,
+        json.dumps(
+            dict(
+                protocol=__doc__.strip().splitlines()[-2:],
+                runs=parts,
+                speed=json.loads(speeds.read_text())
+                if speeds.exists()
+                else None,
+            ),
+            indent=1,
+        )
+        + "\n",
+    )
+    for p in parts:
+        print(
+            f"{p['label']:42s} {p['steps']:5d} steps  seed {p['seed']}  {p['bits']:.3f} +- {p['stderr_data']:.3f} bits/char  words {p['words']:.0%}"
+        )
 
 
 if __name__ == "__main__":
-    ask = argparse.ArgumentParser(description="Protocol P: see the head of this file.")
-    ask.add_argument("what", choices=["run", "speed", "table"]); ask.add_argument("name", nargs="?", choices=list(systems(65)))
-    ask.add_argument("--seed", type=int, default=0); ask.add_argument("--steps", type=int, default=STEPS); ask.add_argument("--rounds", type=int, default=40)
+    ask = argparse.ArgumentParser(
+        description="Protocol P: see the head of this file."
+    )
+    ask.add_argument("what", choices=["run", "speed", "table"])
+    ask.add_argument("name", nargs="?", choices=list(systems(65)))
+    ask.add_argument("--seed", type=int, default=0)
+    ask.add_argument("--steps", type=int, default=STEPS)
+    ask.add_argument("--rounds", type=int, default=40)
     ask.add_argument("--cache", help="folder with (or for) the downloaded text")
     a = ask.parse_args()
-    if a.what == "run" and not a.name: sys.exit("Say which system: " + ", ".join(systems(65)))
+    if a.what == "run" and not a.name:
+        sys.exit("Say which system: " + ", ".join(systems(65)))
     dict(run=run, speed=speed, table=table)[a.what](a)

@@ -13,7 +13,6 @@ import tempfile
 import time
 
 import psutil
-
 from house import NBS, environment
 
 IDLE = 300  # seconds on the clock without output and without work: it hangs

@@ -3,74 +3,146 @@
 Both renderers get it, because it is put into the processed notebooks before either sees them. Also what is wrong in the notebooks themselves,
 with file and cell: links, pictures, directives, exercises, the sidebar.
 """
-import ast, html, json, re
-from pathlib import Path
+
+import ast
+import html
+import json
+import re
 from urllib.parse import unquote, urldefrag
-import nbformat, yaml
-from markdown_it import MarkdownIt
+
+import nbformat
+import yaml
 from house import NBS, ROOT, notebooks, settings
 from learn import archive
+from markdown_it import MarkdownIt
 
-LONG_OUTPUT = 40        # lines; what is longer is folded
-TIMES = re.compile(r"Minutes to read: (\d+)([^.]*)\. Seconds to run on two cores: (\d+) \(measured(?:, ([^)]*))?\)([^.]*)\.\s*$", re.M)
-DIRECTIVES = set("default_exp export exports hide eval echo output slow cuda exercise check wrong code-fold code-summary fig-alt fig-cap".split())
+LONG_OUTPUT = 40  # lines; what is longer is folded
+TIMES = re.compile(
+    r"Minutes to read: (\d+)([^.]*)\. Seconds to run on two cores: (\d+) \(measured(?:, ([^)]*))?\)([^.]*)\.\s*$",
+    re.M,
+)
+DIRECTIVES = set(
+    ["default_exp", "export", "exports", "hide", "eval", "echo", "output", "slow", "cuda", "exercise", "check", "wrong", "code-fold", "code-summary", "fig-alt", "fig-cap"]
+)
 
 
 def sidebar():
     "(section, notebook, text) of every page in the order of _quarto.yml; section and text may be None."
+
     def pages(item, section=None):
-        if isinstance(item, str): yield section, item, None
-        elif "href" in item: yield section, item["href"], item.get("text")
-        for sub in item.get("contents", []) if isinstance(item, dict) else []: yield from pages(sub, item.get("section", section))
-    contents = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))["website"]["sidebar"]["contents"]
+        if isinstance(item, str):
+            yield section, item, None
+        elif "href" in item:
+            yield section, item["href"], item.get("text")
+        for sub in item.get("contents", []) if isinstance(item, dict) else []:
+            yield from pages(sub, item.get("section", section))
+
+    contents = yaml.safe_load(
+        (ROOT / "_quarto.yml").read_text(encoding="utf-8")
+    )["website"]["sidebar"]["contents"]
     return [p for item in contents for p in pages(item)]
 
 
 # What a notebook must not have
 
+
 def faults_of_cell(cell):
     "What is wrong in one cell, without a look at rendered pages."
     if cell.cell_type == "code":
         for name in re.findall(r"^#\|[ \t]*([^\s:]*)", cell.source, re.M):
-            if name not in DIRECTIVES: yield f"an unknown directive, #| {name}"
-        picture = any("image/png" in out.get("data", {}) for out in cell.get("outputs", []))
-        if picture and not re.search(r"^#\|[ \t]*(fig-alt:|hide\b)", cell.source, re.M): yield "a picture without words for those who do not see it: #| fig-alt: \"...\""
+            if name not in DIRECTIVES:
+                yield f"an unknown directive, #| {name}"
+        picture = any(
+            "image/png" in out.get("data", {})
+            for out in cell.get("outputs", [])
+        )
+        if picture and not re.search(
+            r"^#\|[ \t]*(fig-alt:|hide\b)", cell.source, re.M
+        ):
+            yield 'a picture without words for those who do not see it: #| fig-alt: "..."'
         return
-    tokens = [t for block in MarkdownIt().enable("table").parse(cell.source) for t in [block, *(block.children or [])]]
-    places = [("link", t.attrs["href"]) for t in tokens if t.type == "link_open"] + [("picture", t.attrs["src"]) for t in tokens if t.type == "image"]
+    tokens = [
+        t
+        for block in MarkdownIt().enable("table").parse(cell.source)
+        for t in [block, *(block.children or [])]
+    ]
+    places = [
+        ("link", t.attrs["href"]) for t in tokens if t.type == "link_open"
+    ] + [("picture", t.attrs["src"]) for t in tokens if t.type == "image"]
     for t in tokens:
-        if t.type in ("html_block", "html_inline"): places += [("picture" if name == "src" else "link", html.unescape(value)) for name, value in re.findall(r"""\b(src|href)\s*=\s*["']([^"']*)""", t.content)]
+        if t.type in ("html_block", "html_inline"):
+            places += [
+                ("picture" if name == "src" else "link", html.unescape(value))
+                for name, value in re.findall(
+                    r"""\b(src|href)\s*=\s*["']([^"']*)""", t.content
+                )
+            ]
     for kind, place in places:
         file = unquote(urldefrag(place)[0])
-        if file and not re.match(r"[a-z]+:|//", place) and not (NBS / file).exists(): yield f"the {kind} {place} leads nowhere"
+        if (
+            file
+            and not re.match(r"[a-z]+:|//", place)
+            and not (NBS / file).exists()
+        ):
+            yield f"the {kind} {place} leads nowhere"
 
 
 def faults():
     "Complaints about the notebooks, each with file and cell."
     from discrete_diffusion.exercises import find_exercises
+
     said, listed = [], sidebar()
     there = {p.name: nbformat.read(p, as_version=4) for p in notebooks()}
-    said += [f"{n}: not in the sidebar of _quarto.yml" for n in sorted(there.keys() - {n for _, n, _ in listed})]
+    said += [
+        f"{n}: not in the sidebar of _quarto.yml"
+        for n in sorted(there.keys() - {n for _, n, _ in listed})
+    ]
     for _, name, text in listed:
-        if name not in there: said.append(f"_quarto.yml: the sidebar names {name}, which is not there")
-        elif name[0].isdigit() and not (text or "").startswith(name[:2] + " "): said.append(f"_quarto.yml: the sidebar calls {name} {text!r}, expected its number in front, as in '03 Forgetting'")
+        if name not in there:
+            said.append(
+                f"_quarto.yml: the sidebar names {name}, which is not there"
+            )
+        elif name[0].isdigit() and not (text or "").startswith(name[:2] + " "):
+            said.append(
+                f"_quarto.yml: the sidebar calls {name} {text!r}, expected its number in front, as in '03 Forgetting'"
+            )
     for name, nb in there.items():
-        for i, cell in enumerate(nb.cells): said += [f"{name}, cell {i}: {fault}" for fault in faults_of_cell(cell)]
+        for i, cell in enumerate(nb.cells):
+            said += [
+                f"{name}, cell {i}: {fault}" for fault in faults_of_cell(cell)
+            ]
         if name[0].isdigit():
-            try: find_exercises(nb, name.removesuffix(".ipynb"))
-            except ValueError as e: said.append(str(e))
-            if not any(TIMES.search(c.source) for c in nb.cells[:4] if c.cell_type == "markdown"): said.append(f"{name}: no line like 'Minutes to read: 20. Seconds to run on two cores: 4 (measured).' in its first cells")
+            try:
+                find_exercises(nb, name.removesuffix(".ipynb"))
+            except ValueError as e:
+                said.append(str(e))
+            if not any(
+                TIMES.search(c.source)
+                for c in nb.cells[:4]
+                if c.cell_type == "markdown"
+            ):
+                said.append(
+                    f"{name}: no line like 'Minutes to read: 20. Seconds to run on two cores: 4 (measured).' in its first cells"
+                )
     return said
 
 
 def cell_of(name, text):
     "Where in a notebook `text` stands first: ', cell 12', or nothing."
-    nb = nbformat.read(NBS / name, as_version=4) if (NBS / name).is_file() else None
-    i = next((i for i, c in enumerate(nb.cells if nb else []) if text in c.source), None)
+    nb = (
+        nbformat.read(NBS / name, as_version=4)
+        if (NBS / name).is_file()
+        else None
+    )
+    i = next(
+        (i for i, c in enumerate(nb.cells if nb else []) if text in c.source),
+        None,
+    )
     return "" if i is None else f", cell {i}"
 
 
 # What a page has more
+
 
 def colab_address(name):
     user, repo = settings()["git_url"].split("/")[-2:]
@@ -80,22 +152,41 @@ def colab_address(name):
 def bar(name, times, exercises):
     "The line below the title: how long it takes, and how to work through it."
     said = []
-    if times: said += [f"{times[1]} min to read", f"{times[3]} s to run"]
-    core = [e for e in exercises if not e.extra]; extra = len(exercises) - len(core)
-    if exercises: said.append(f"{len(core)} exercise{'s' * (len(core) != 1)}, {sum(e.minutes for e in core)} min" + (f", and {extra} extra" if extra else ""))
+    if times:
+        said += [f"{times[1]} min to read", f"{times[3]} s to run"]
+    core = [e for e in exercises if not e.extra]
+    extra = len(exercises) - len(core)
+    if exercises:
+        said.append(
+            f"{len(core)} exercise{'s' * (len(core) != 1)}, {sum(e.minutes for e in core)} min"
+            + (f", and {extra} extra" if extra else "")
+        )
     facts = "".join(f"<span>{html.escape(s)}</span>" for s in said)
-    return (f'<div class="course-bar"><p>{facts}</p><p><a href="{colab_address(name)}">Open in Colab</a> '
-            f'<a href="notebooks/{name}" download>Download the notebook</a></p></div>')
+    return (
+        f'<div class="course-bar"><p>{facts}</p><p><a href="{colab_address(name)}">Open in Colab</a> '
+        f'<a href="notebooks/{name}" download>Download the notebook</a></p></div>'
+    )
 
 
 def made_line(nb, times):
     "The line at the end: where the outputs come from."
     made = nb.metadata.get("course")
-    if not made: return '<p class="course-made">When the outputs of this page were made is not recorded.</p>'
-    how = ", ".join(filter(None, [times[4], times[5].lstrip(", ")])) if times else ""
-    took = f" It took {times[3]} seconds{f' ({how})' if how else ''}." if times else ""
-    return (f'<p class="course-made">The outputs of this page were made on {made["date"]} with Python {made["python"]}, torch {made["torch"]}, '
-            f'numpy {made["numpy"]} and matplotlib {made["matplotlib"]}, on {made["machine"]}.{took}</p>')
+    if not made:
+        return '<p class="course-made">When the outputs of this page were made is not recorded.</p>'
+    how = (
+        ", ".join(filter(None, [times[4], times[5].lstrip(", ")]))
+        if times
+        else ""
+    )
+    took = (
+        f" It took {times[3]} seconds{f' ({how})' if how else ''}."
+        if times
+        else ""
+    )
+    return (
+        f'<p class="course-made">The outputs of this page were made on {made["date"]} with Python {made["python"]}, torch {made["torch"]}, '
+        f"numpy {made['numpy']} and matplotlib {made['matplotlib']}, on {made['machine']}.{took}</p>"
+    )
 
 
 def addressed(cell, number=None):
@@ -143,8 +234,7 @@ def show_exercise(cells, e):
     check = next(
         c
         for c in cells
-        if c.cell_type == "code"
-        and f'@check_answer("{e.number}"' in c.source
+        if c.cell_type == "code" and f'@check_answer("{e.number}"' in c.source
     )
     check.source = (
         "#| code-fold: true\n"
@@ -185,12 +275,22 @@ def caption(cell):
 def fold_long(cell):
     "Long printed outputs go into a fold, with their first line to say what they are."
     for out in cell.get("outputs", []):
-        text = out.get("text", "") if out.output_type == "stream" else out.get("data", {}).get("text/plain", "") if not set(out.get("data", {})) - {"text/plain"} else ""
+        text = (
+            out.get("text", "")
+            if out.output_type == "stream"
+            else out.get("data", {}).get("text/plain", "")
+            if not set(out.get("data", {})) - {"text/plain"}
+            else ""
+        )
         lines = text.rstrip("\n").split("\n")
-        if len(lines) <= LONG_OUTPUT: continue
+        if len(lines) <= LONG_OUTPUT:
+            continue
         first = next((l.strip() for l in lines if l.strip()), "")[:60]
         page = f"<details class='course-output'><summary>{len(lines)} lines of output: <code>{html.escape(first)}</code></summary><pre><code>{html.escape(text)}</code></pre></details>"
-        out.clear(); out.update(output_type="display_data", metadata={}, data={"text/html": page})
+        out.clear()
+        out.update(
+            output_type="display_data", metadata={}, data={"text/html": page}
+        )
 
 
 def fold_imports(cell):
@@ -204,9 +304,13 @@ def fold_imports(cell):
         return
     setup = ("seed_everything", "set_num_threads")
     imports = [isinstance(n, (ast.Import, ast.ImportFrom)) for n in nodes]
-    if nodes and (all(imports) or len(nodes) <= 3 and any(w in source for w in setup)):
+    if nodes and (
+        all(imports) or len(nodes) <= 3 and any(w in source for w in setup)
+    ):
         what = "Imports" if all(imports) else "Set-up"
-        cell.source = f'#| code-fold: true\n#| code-summary: "{what}"\n{cell.source}'
+        cell.source = (
+            f'#| code-fold: true\n#| code-summary: "{what}"\n{cell.source}'
+        )
 
 
 def fold_checked(cells):
@@ -234,37 +338,72 @@ def fold_checked(cells):
 def dress(path):
     "A processed notebook of _proc, in place."
     from discrete_diffusion.exercises import find_exercises
-    solved, page = nbformat.read(NBS / path.name, as_version=4), nbformat.read(path, as_version=4)
+
+    solved, page = (
+        nbformat.read(NBS / path.name, as_version=4),
+        nbformat.read(path, as_version=4),
+    )
     own = "{doc_host}{doc_baseurl}/".format_map(settings())
     names = {p.stem.split("_", 1)[-1]: p.name for p in notebooks()}
     plain = lambda text: re.sub(r"\[(`[^`]+`)\]\([^)]*\)", r"\1", text)
-    inside = re.compile(r"\[([^\[\]]*(?:\[`[^`]*`\]\([^)]*\)[^\[\]]*)+)\]\(")         # a link in the words of a link
-    stay = lambda text: re.sub(re.escape(own) + r"(\w+)\.html#(\w+)[\w.]*", lambda m: names[m[1]] + f"#{m[2]}" * (m[2][0] != "_"), inside.sub(lambda m: f"[{plain(m[1])}](", text))      # nbdev's links to our own pages
+    inside = re.compile(
+        r"\[([^\[\]]*(?:\[`[^`]*`\]\([^)]*\)[^\[\]]*)+)\]\("
+    )  # a link in the words of a link
+    stay = lambda text: re.sub(
+        re.escape(own) + r"(\w+)\.html#(\w+)[\w.]*",
+        lambda m: names[m[1]] + f"#{m[2]}" * (m[2][0] != "_"),
+        inside.sub(lambda m: f"[{plain(m[1])}](", text),
+    )  # nbdev's links to our own pages
     times = None
     for cell in page.cells:
         if cell.cell_type == "markdown":
-            cell.source = re.sub(r"\A<!-- ([\w-]+) -->\n(.*)\Z", r"::: {.\1}\n\2\n:::", cell.source, flags=re.S)       # a comment on top names the look of a block
-            if times is None and (times := TIMES.search(cell.source)): cell.source = TIMES.sub("", cell.source).rstrip()
+            cell.source = re.sub(
+                r"\A<!-- ([\w-]+) -->\n(.*)\Z",
+                r"::: {.\1}\n\2\n:::",
+                cell.source,
+                flags=re.S,
+            )  # a comment on top names the look of a block
+            if times is None and (times := TIMES.search(cell.source)):
+                cell.source = TIMES.sub("", cell.source).rstrip()
             cell.source = stay(cell.source)
         elif cell.cell_type == "code":
             fold_imports(cell)
             fold_long(cell)
             caption(cell)
             for out in cell.outputs:
-                if "text/markdown" not in out.get("data", {}): continue
-                blocks = re.split(r"(^```.*?^```)", out.data["text/markdown"], flags=re.M | re.S)          # in a signature nbdev's links would be read as they are written
-                out.data["text/markdown"] = "".join(plain(b) if b.startswith("```") else stay(b) for b in blocks)
-    new = lambda text, which: nbformat.v4.new_markdown_cell(text, id=f"course-{which}")
-    docs = [cell for cell in page.cells if "show_doc(" in cell.source and cell.get("has_sd")]
+                if "text/markdown" not in out.get("data", {}):
+                    continue
+                blocks = re.split(
+                    r"(^```.*?^```)",
+                    out.data["text/markdown"],
+                    flags=re.M | re.S,
+                )  # in a signature nbdev's links would be read as they are written
+                out.data["text/markdown"] = "".join(
+                    plain(b) if b.startswith("```") else stay(b) for b in blocks
+                )
+    new = lambda text, which: nbformat.v4.new_markdown_cell(
+        text, id=f"course-{which}"
+    )
+    docs = [
+        cell
+        for cell in page.cells
+        if "show_doc(" in cell.source and cell.get("has_sd")
+    ]
     page.cells = [cell for cell in page.cells if cell not in docs]
     fold_checked(page.cells)
-    page.cells = page.cells + ([new("## What this chapter exports", "exports")] if docs else []) + docs
+    page.cells = (
+        page.cells
+        + ([new("## What this chapter exports", "exports")] if docs else [])
+        + docs
+    )
     if path.stem != "index":
         exercises = find_exercises(solved, path.stem)
-        for e in exercises: show_exercise(page.cells, e)
+        for e in exercises:
+            show_exercise(page.cells, e)
         addressed(page.cells[0], path.stem[:2])
         page.cells.insert(1, new(bar(path.name, times, exercises), "bar"))
-    else: addressed(page.cells[0])
+    else:
+        addressed(page.cells[0])
     page.cells.append(new(made_line(solved, times), "made"))
     nbformat.write(page, path)
 
@@ -272,4 +411,6 @@ def dress(path):
 def learners(folder):
     "The learner's notebooks, as the pages offer them: with a first cell that installs what is missing."
     from discrete_diffusion.exercises import write_learner
-    for path in notebooks(): write_learner(path, folder, colab=archive())
+
+    for path in notebooks():
+        write_learner(path, folder, colab=archive())

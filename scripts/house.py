@@ -1,5 +1,12 @@
 "What the scripts share: where things are, the chapters, and what a saved notebook may hold."
-import ast, json, os, platform, re, sys, tempfile
+
+import ast
+import json
+import os
+import platform
+import re
+import sys
+import tempfile
 from configparser import ConfigParser
 from functools import lru_cache
 from pathlib import Path
@@ -7,7 +14,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT / "nbs"
 LIB = ROOT / "discrete_diffusion"
-LONG = {"10_d3pm": 1800, "15_mdlm": 1200, "16_flow": 1200, "14_sedd": 1200}   # notebooks that train: they start first, and may take so many seconds
+LONG = {
+    "10_d3pm": 1800,
+    "15_mdlm": 1200,
+    "16_flow": 1200,
+    "14_sedd": 1200,
+}  # notebooks that train: they start first, and may take so many seconds
 
 
 def notebooks():
@@ -20,9 +32,14 @@ def find_chapter(name):
     "The notebook meant by `10_d3pm`, `10_d3pm.ipynb`, `nbs/10_d3pm.ipynb`, `10` or `d3pm`; one sentence and the end otherwise."
     stem = Path(name.strip()).name.removesuffix(".ipynb")
     for p in notebooks():
-        if stem in (p.stem, *p.stem.split("_", 1)): return p
+        if stem in (p.stem, *p.stem.split("_", 1)):
+            return p
     have = ", ".join(p.stem for p in notebooks())
-    sys.exit(f"There is no chapter {name!r}, there are: {have}." if stem else f"Say which chapter, as in CHAPTER=03_forward; there are: {have}.")
+    sys.exit(
+        f"There is no chapter {name!r}, there are: {have}."
+        if stem
+        else f"Say which chapter, as in CHAPTER=03_forward; there are: {have}."
+    )
 
 
 def can_be_written(folder):
@@ -96,8 +113,25 @@ def own_folders():
 def environment(threads=None):
     "The environment of a process that runs a notebook: this Python's kernel, folders that it can write to, and `threads` threads (None: all)."
     env = dict(os.environ, JUPYTER_PREFER_ENV_PATH="1") | own_folders()
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "IN_TEST", "MPLBACKEND"): env.pop(name, None)
-    if threads is not None: env.update({n: str(threads) for n in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")})
+    for name in (
+        "OMP_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "IN_TEST",
+        "MPLBACKEND",
+    ):
+        env.pop(name, None)
+    if threads is not None:
+        env.update(
+            {
+                n: str(threads)
+                for n in (
+                    "OMP_NUM_THREADS",
+                    "MKL_NUM_THREADS",
+                    "OPENBLAS_NUM_THREADS",
+                )
+            }
+        )
     return env
 
 
@@ -106,16 +140,29 @@ def write_atomically(path, data):
     data = data if isinstance(data, bytes) else data.encode("utf-8")
     part = path.with_name(f".{path.name}.part")
     with open(part, "wb") as f:
-        f.write(data); f.flush(); os.fsync(f.fileno())
+        f.write(data)
+        f.flush()
+        os.fsync(f.fileno())
     os.replace(part, path)
 
 
 def machine():
     "The class of machine that measures, without its name."
     import torch
-    return {"processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(), "threads": torch.get_num_threads(),
-            "architecture": platform.machine(), "system": platform.system(), "python": platform.python_version(), "torch": torch.__version__,
-            "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None}     # what else was running: it stretches the seconds
+
+    return {
+        "processors": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "architecture": platform.machine(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "load": round(os.getloadavg()[0], 1)
+        if hasattr(os, "getloadavg")
+        else None,
+    }  # what else was running: it stretches the seconds
 
 
 def settings():
@@ -128,49 +175,104 @@ def settings():
 def parsed(source):
     "The syntax tree of a cell, magics and shell lines as IPython turns them into Python. Raises SyntaxError."
     from IPython.core.inputtransformer2 import TransformerManager
+
     return ast.parse(TransformerManager().transform_cell(source))
 
 
 def imported(tree):
     "Modules of the course that a piece of code imports."
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import): names = [a.name for a in node.names]
+        if isinstance(node, ast.Import):
+            names = [a.name for a in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = ".".join(filter(None, [LIB.name if node.level else "", node.module]))
-            names = [f"{base}.{a.name}" for a in node.names] if base == LIB.name else [base]
-        else: continue
-        yield from (n.split(".")[1] for n in names if n.startswith(LIB.name + "."))
+            base = ".".join(
+                filter(None, [LIB.name if node.level else "", node.module])
+            )
+            names = (
+                [f"{base}.{a.name}" for a in node.names]
+                if base == LIB.name
+                else [base]
+            )
+        else:
+            continue
+        yield from (
+            n.split(".")[1] for n in names if n.startswith(LIB.name + ".")
+        )
 
 
-OUTPUT_LIMIT = 400_000      # characters of saved outputs in one notebook; pictures have twice the dots they are shown at
-OF_ONE_MACHINE = re.compile(r"(?:/home|/root|/Users|/tmp|/work|/mnt)/[\w.\-]+|[A-Z]:\\+Users\\+\w+")
+OUTPUT_LIMIT = 400_000  # characters of saved outputs in one notebook; pictures have twice the dots they are shown at
+OF_ONE_MACHINE = re.compile(
+    r"(?:/home|/root|/Users|/tmp|/work|/mnt)/[\w.\-]+|[A-Z]:\\+Users\\+\w+"
+)
 
 
 def imports_beside_code(source):
     "nbdev's own rule for the cells that it executes while it builds a page; exported cells it executes anyway."
-    if re.match(r"#\|\s*(export|eval: *false)", source): return False
-    try: nodes = list(ast.walk(ast.parse(source)))
-    except SyntaxError: return False        # a magic
-    return any(isinstance(n, (ast.Import, ast.ImportFrom)) for n in nodes) and any(isinstance(n, (ast.Expr, ast.Assign)) for n in nodes)
+    if re.match(r"#\|\s*(export|eval: *false)", source):
+        return False
+    try:
+        nodes = list(ast.walk(ast.parse(source)))
+    except SyntaxError:
+        return False  # a magic
+    return any(
+        isinstance(n, (ast.Import, ast.ImportFrom)) for n in nodes
+    ) and any(isinstance(n, (ast.Expr, ast.Assign)) for n in nodes)
 
 
 def untidy(path):
     "Complaints about a notebook as it is saved: what a reader of the page, or the page itself, would stumble over."
     nb, said = json.loads(path.read_text(encoding="utf-8")), []
     size = 0
-    title = next((i for i, c in enumerate(nb["cells"]) if c["cell_type"] == "markdown" and re.search(r"^#\s+\S", "".join(c["source"]), re.M)), None)
-    if title is None: said.append("no title: a markdown cell with `# Title` and, below it, one line `> subtitle`")
-    elif not re.fullmatch(r"#\s+[^\n]+\s*(>\s[^\n]+\s*)?", "".join(nb["cells"][title]["source"])):
-        said.append(f"cell {title}: text beside the title and its one-line subtitle, which the page drops: give it a cell of its own")
+    title = next(
+        (
+            i
+            for i, c in enumerate(nb["cells"])
+            if c["cell_type"] == "markdown"
+            and re.search(r"^#\s+\S", "".join(c["source"]), re.M)
+        ),
+        None,
+    )
+    if title is None:
+        said.append(
+            "no title: a markdown cell with `# Title` and, below it, one line `> subtitle`"
+        )
+    elif not re.fullmatch(
+        r"#\s+[^\n]+\s*(>\s[^\n]+\s*)?", "".join(nb["cells"][title]["source"])
+    ):
+        said.append(
+            f"cell {title}: text beside the title and its one-line subtitle, which the page drops: give it a cell of its own"
+        )
     for i, cell in enumerate(nb["cells"]):
-        if isinstance(cell["source"], str) and "\n" in cell["source"]: said.append(f"cell {i}: the source is one string, not a list of lines")
-        if cell["cell_type"] == "code" and imports_beside_code("".join(cell["source"])):
-            said.append(f"cell {i}: imports beside other code, which the page build would run: give them a cell of their own")
+        if isinstance(cell["source"], str) and "\n" in cell["source"]:
+            said.append(
+                f"cell {i}: the source is one string, not a list of lines"
+            )
+        if cell["cell_type"] == "code" and imports_beside_code(
+            "".join(cell["source"])
+        ):
+            said.append(
+                f"cell {i}: imports beside other code, which the page build would run: give them a cell of their own"
+            )
         for out in cell.get("outputs", []):
-            text = json.dumps({k: v for k, v in out.get("data", out).items() if not k.startswith("image/")}, ensure_ascii=False)
+            text = json.dumps(
+                {
+                    k: v
+                    for k, v in out.get("data", out).items()
+                    if not k.startswith("image/")
+                },
+                ensure_ascii=False,
+            )
             size += len(json.dumps(out))
-            if out["output_type"] == "error": said.append(f"cell {i}: a saved error, {out['ename']}")
-            if out.get("name") == "stderr": said.append(f"cell {i}: a saved warning, {''.join(out['text']).strip()[:100]!r}")
-            if hit := OF_ONE_MACHINE.search(text): said.append(f"cell {i}: a saved path of one machine, {hit[0]}")
-    if size > OUTPUT_LIMIT: said.append(f"{size / 1000:.0f} kB of saved outputs, {OUTPUT_LIMIT / 1000:.0f} are allowed")
+            if out["output_type"] == "error":
+                said.append(f"cell {i}: a saved error, {out['ename']}")
+            if out.get("name") == "stderr":
+                said.append(
+                    f"cell {i}: a saved warning, {''.join(out['text']).strip()[:100]!r}"
+                )
+            if hit := OF_ONE_MACHINE.search(text):
+                said.append(f"cell {i}: a saved path of one machine, {hit[0]}")
+    if size > OUTPUT_LIMIT:
+        said.append(
+            f"{size / 1000:.0f} kB of saved outputs, {OUTPUT_LIMIT / 1000:.0f} are allowed"
+        )
     return said

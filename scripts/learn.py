@@ -1,16 +1,40 @@
 """Make the learner's notebooks in work/ and open JupyterLab on them. Asks nothing of any network.
 
-    learn.py                       make or renew work/, open it
-    learn.py --make work           make or renew the notebooks of a folder, open nothing
-    learn.py --make colab --colab yes   the set for Colab: each begins with a cell that installs what is missing
-    learn.py --solved yes          open the solved notebooks in nbs/ (to change the course)
-    learn.py --force 03_forward    set the learner's notebook of a chapter aside and start it anew
+learn.py                       make or renew work/, open it
+learn.py --make work           make or renew the notebooks of a folder, open nothing
+learn.py --make colab --colab yes   the set for Colab: each begins with a cell that installs what is missing
+learn.py --solved yes          open the solved notebooks in nbs/ (to change the course)
+learn.py --force 03_forward    set the learner's notebook of a chapter aside and start it anew
 """
-import argparse, json, os, secrets, signal, socket, subprocess, sys, tempfile, time, urllib.error, urllib.request, webbrowser
+
+import argparse
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import webbrowser
 from pathlib import Path
+
 from filelock import FileLock, Timeout
+from house import (
+    NBS,
+    ROOT,
+    can_be_written,
+    environment,
+    find_chapter,
+    notebooks,
+    own_folders,
+    settings,
+    spare_home,
+)
 from jupyter_core.paths import jupyter_runtime_dir
-from house import NBS, ROOT, can_be_written, environment, find_chapter, notebooks, own_folders, settings, spare_home
 
 
 def is_free(port):
@@ -58,11 +82,18 @@ def free_port(wanted):
 
 def no_news():
     "JupyterLab's own switches for its news and update questions, set for this virtual environment."
-    if sys.prefix == sys.base_prefix: return
+    if sys.prefix == sys.base_prefix:
+        return
     folder = os.path.join(sys.prefix, "share", "jupyter", "lab", "settings")
     os.makedirs(folder, exist_ok=True)
-    quiet = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
-    with open(os.path.join(folder, "overrides.json"), "w") as f: json.dump(quiet, f)
+    quiet = {
+        "@jupyterlab/apputils-extension:notification": {
+            "fetchNews": "false",
+            "checkForUpdates": False,
+        }
+    }
+    with open(os.path.join(folder, "overrides.json"), "w") as f:
+        json.dump(quiet, f)
 
 
 def archive():
@@ -82,6 +113,7 @@ def make(folder, force="", colab=False):
     """
     sys.path.insert(0, str(ROOT))
     from discrete_diffusion.exercises import write_learner
+
     again = find_chapter(force) if force else None
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,16 +123,33 @@ def make(folder, force="", colab=False):
         sys.exit(f"The folder {shown(folder)} cannot be written to.")
     made, kept, stale, left = 0, 0, [], []
     for path in notebooks():
-        try: w = write_learner(path, folder, force=path == again, colab=archive() if colab else "")
+        try:
+            w = write_learner(
+                path,
+                folder,
+                force=path == again,
+                colab=archive() if colab else "",
+            )
         except (ValueError, OSError) as e:
             reason = getattr(e, "strerror", None) or str(e)
             about = "" if reason.startswith(path.name) else f"{path.name}: "
             left.append(about + reason)
             continue
-        made += w.changed; kept += len(w.kept); stale += [f"{path.stem}: {k}" for k in w.stale]
-    print(f"{shown(folder)}/: {made} notebooks written" + (f", {kept} cells of yours kept" if kept else "") + ".")
-    if stale: print("The course has changed what these cells of yours began as, have a look: " + ", ".join(stale))
-    for line in left: print(line)
+        made += w.changed
+        kept += len(w.kept)
+        stale += [f"{path.stem}: {k}" for k in w.stale]
+    print(
+        f"{shown(folder)}/: {made} notebooks written"
+        + (f", {kept} cells of yours kept" if kept else "")
+        + "."
+    )
+    if stale:
+        print(
+            "The course has changed what these cells of yours began as, have a look: "
+            + ", ".join(stale)
+        )
+    for line in left:
+        print(line)
 
 
 def switched(text):
@@ -150,7 +199,9 @@ def serve(folder, port, token):
     env = environment() | {"JUPYTER_TOKEN": token}
     # A session of its own, so that Ctrl-C reaches this script alone, and
     # JupyterLab asks no question.
-    return subprocess.Popen(command, cwd=folder, env=env, start_new_session=True)
+    return subprocess.Popen(
+        command, cwd=folder, env=env, start_new_session=True
+    )
 
 
 def address_of(token):

@@ -2,13 +2,25 @@
 
 Only the standard library, and syntax that an old Python can read, so that an old Python can say that it is too old.
 """
-from __future__ import print_function
-import hashlib, os, platform, re, shutil, subprocess, sys, sysconfig, time
+
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
-PYTHON = os.path.join(VENV, *(("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")))
-STAMP, BUSY, LOG = [os.path.join(VENV, n) for n in ("installed", "installing", "install.log")]
+PYTHON = os.path.join(
+    VENV, *(("Scripts", "python.exe") if os.name == "nt" else ("bin", "python"))
+)
+STAMP, BUSY, LOG = [
+    os.path.join(VENV, n) for n in ("installed", "installing", "install.log")
+]
 NEWEST_TRIED, OLDEST = (3, 13), (3, 11)
 # PyTorch's build without and with NVIDIA's libraries: bytes that the environment
 # takes in the end, and that must be free, for the downloads take their share.
@@ -33,58 +45,100 @@ def stop(sentence):
 
 
 def read(path):
-    with open(path, "rb") as f: return f.read()
+    with open(path, "rb") as f:
+        return f.read()
 
 
 def wanted_stamp(version):
     "What a whole installation carries: its requirements, its folder (an environment does not survive a move), its Python."
-    settings, setup, constraints = [read(os.path.join(ROOT, n)) for n in ("settings.ini", "setup.py", "constraints.txt")]
-    needs = re.findall(br"^\w*requirements\b.*(?:\n[ \t]+.*)*", settings, re.M)
-    return [hashlib.sha256(b"\0".join(needs + [setup, constraints])).hexdigest(), ROOT, "%d.%d" % version]
+    settings, setup, constraints = [
+        read(os.path.join(ROOT, n))
+        for n in ("settings.ini", "setup.py", "constraints.txt")
+    ]
+    needs = re.findall(rb"^\w*requirements\b.*(?:\n[ \t]+.*)*", settings, re.M)
+    return [
+        hashlib.sha256(b"\0".join(needs + [setup, constraints])).hexdigest(),
+        ROOT,
+        "%d.%d" % version,
+    ]
 
 
 def stamp():
     "The three lines left by the last installation that was finished, else None."
-    if os.path.exists(BUSY) or not os.path.exists(STAMP): return None
+    if os.path.exists(BUSY) or not os.path.exists(STAMP):
+        return None
     return read(STAMP).decode("utf-8").splitlines()
 
 
 def version_of(python):
     "(major, minor) of an interpreter, or None when it does not run."
     try:
-        out = subprocess.check_output([python, "-c", "import sys; print('%d %d' % sys.version_info[:2])"],
-                                      stderr=subprocess.PIPE)
+        out = subprocess.check_output(
+            [python, "-c", "import sys; print('%d %d' % sys.version_info[:2])"],
+            stderr=subprocess.PIPE,
+        )
         return tuple(int(n) for n in out.split())
-    except (OSError, ValueError, subprocess.CalledProcessError): return None
+    except (OSError, ValueError, subprocess.CalledProcessError):
+        return None
 
 
 def installed(asked):
     "Is everything in, with the Python that was asked for, if one was?"
     version = version_of(PYTHON)
-    if version is None or stamp() != wanted_stamp(version): return False
+    if version is None or stamp() != wanted_stamp(version):
+        return False
     return not asked or version == tuple(sys.version_info[:2])
 
 
 def check_machine():
     "Everything that can be known before the first download."
     if sys.version_info < OLDEST:
-        newer = ["python3.%d" % m for m in range(NEWEST_TRIED[1], OLDEST[1] - 1, -1)]
+        newer = [
+            "python3.%d" % m for m in range(NEWEST_TRIED[1], OLDEST[1] - 1, -1)
+        ]
         newer = [p for p in newer if (version_of(p) or (0, 0)) >= OLDEST]
-        stop("Python %d.%d is too old, the course needs %d.%d or newer%s." % (
-            tuple(sys.version_info[:2]) + OLDEST +
-            ((": there is one here, add PYTHON=%s to the command" % newer[0],) if newer else
-             (": install one, then add PYTHON=/where/it/is to the command",))))
-    try: import ensurepip, venv    # noqa: F401
+        stop(
+            "Python %d.%d is too old, the course needs %d.%d or newer%s."
+            % (
+                tuple(sys.version_info[:2])
+                + OLDEST
+                + (
+                    (
+                        ": there is one here, add PYTHON=%s to the command"
+                        % newer[0],
+                    )
+                    if newer
+                    else (
+                        ": install one, then add PYTHON=/where/it/is to the command",
+                    )
+                )
+            )
+        )
+    try:
+        import ensurepip
+        import venv  # noqa: F401
     except ImportError:
-        stop("this Python lacks its venv module: on Debian and Ubuntu, `apt install python%d.%d-venv` brings it."
-             % sys.version_info[:2])
+        stop(
+            "this Python lacks its venv module: on Debian and Ubuntu, `apt install python%d.%d-venv` brings it."
+            % sys.version_info[:2]
+        )
     if os.path.islink(VENV):
-        stop("the folder .venv is a link to %s, an environment that others use and that does not fit what is asked for here: "
-             "it is left alone. Take the link away, and an environment of this folder's own is made." % os.path.realpath(VENV))
-    if os.path.exists(VENV) and os.listdir(VENV) and not os.path.exists(os.path.join(VENV, "pyvenv.cfg")) \
-            and not os.path.exists(BUSY):
-        stop("the folder .venv holds something that is not a virtual environment: move it away and start again.")
-    if not os.access(ROOT, os.W_OK): stop("the folder %s cannot be written to." % ROOT)
+        stop(
+            "the folder .venv is a link to %s, an environment that others use and that does not fit what is asked for here: "
+            "it is left alone. Take the link away, and an environment of this folder's own is made."
+            % os.path.realpath(VENV)
+        )
+    if (
+        os.path.exists(VENV)
+        and os.listdir(VENV)
+        and not os.path.exists(os.path.join(VENV, "pyvenv.cfg"))
+        and not os.path.exists(BUSY)
+    ):
+        stop(
+            "the folder .venv holds something that is not a virtual environment: move it away and start again."
+        )
+    if not os.access(ROOT, os.W_OK):
+        stop("the folder %s cannot be written to." % ROOT)
     check_processor()
     check_disk("cpu")
 
@@ -92,7 +146,9 @@ def check_machine():
 def translated():
     "Is this Python, built for Intel, run by a Mac with a processor of Apple's?"
     try:
-        out = subprocess.check_output(["sysctl", "-n", "sysctl.proc_translated"], stderr=subprocess.PIPE)
+        out = subprocess.check_output(
+            ["sysctl", "-n", "sysctl.proc_translated"], stderr=subprocess.PIPE
+        )
         return out.strip() == b"1"
     except (OSError, subprocess.CalledProcessError):
         return False
@@ -102,32 +158,60 @@ def check_processor():
     "PyTorch has packages for every machine that Python runs on but these."
     if sys.platform == "darwin" and platform.machine() == "x86_64":
         if translated():
-            stop("this Python is built for Intel processors and this Mac has one of Apple's, for which alone PyTorch still "
-                 "has packages: install a Python for Apple silicon, then add PYTHON=/where/it/is to the command.")
-        stop("this Mac has an Intel processor, for which PyTorch has had no packages since its version 2.3; the Python is "
-             "not to blame. Every chapter also runs in Colab: the links stand on the course's pages and in README.md.")
+            stop(
+                "this Python is built for Intel processors and this Mac has one of Apple's, for which alone PyTorch still "
+                "has packages: install a Python for Apple silicon, then add PYTHON=/where/it/is to the command."
+            )
+        stop(
+            "this Mac has an Intel processor, for which PyTorch has had no packages since its version 2.3; the Python is "
+            "not to blame. Every chapter also runs in Colab: the links stand on the course's pages and in README.md."
+        )
     if sys.maxsize < 2**32:
-        stop("this Python is a 32-bit one, for which PyTorch has no packages: install a 64-bit one, then add "
-             "PYTHON=/where/it/is to the command.")
+        stop(
+            "this Python is a 32-bit one, for which PyTorch has no packages: install a 64-bit one, then add "
+            "PYTHON=/where/it/is to the command."
+        )
 
 
 def check_disk(build):
     "Is there room for the build of PyTorch that comes?"
     free, needed = shutil.disk_usage(ROOT).free, SIZES[build][1]
     if free < needed:
-        why = " with PyTorch's build for NVIDIA GPUs, which pip takes here (without: %.0f GB; give pip %s)" % (
-            SIZES["cpu"][1] / 1e9, CPU_ADDRESS) if build == "cuda" else ""
-        stop("not enough disk, %.1f GB are free under %s and the course needs about %.0f GB%s." % (free / 1e9, ROOT, needed / 1e9, why))
+        why = (
+            " with PyTorch's build for NVIDIA GPUs, which pip takes here (without: %.0f GB; give pip %s)"
+            % (SIZES["cpu"][1] / 1e9, CPU_ADDRESS)
+            if build == "cuda"
+            else ""
+        )
+        stop(
+            "not enough disk, %.1f GB are free under %s and the course needs about %.0f GB%s."
+            % (free / 1e9, ROOT, needed / 1e9, why)
+        )
 
 
 def build_that_comes(pip):
     "'cuda' or 'cpu': asked of pip, which says what it would take. None where it does not say."
-    pinned = re.search(br"^torch==\S+", read(os.path.join(ROOT, "constraints.txt")), re.M)
+    pinned = re.search(
+        rb"^torch==\S+", read(os.path.join(ROOT, "constraints.txt")), re.M
+    )
     torch = pinned.group(0).decode() if pinned else "torch"
-    ask = pip + ["--quiet", "--dry-run", "--ignore-installed", "--no-deps", "--report", "-", torch]
+    ask = pip + [
+        "--quiet",
+        "--dry-run",
+        "--ignore-installed",
+        "--no-deps",
+        "--report",
+        "-",
+        torch,
+    ]
     try:
         report = subprocess.check_output(ask, cwd=ROOT, stderr=subprocess.PIPE)
-        which = subprocess.Popen([PYTHON, "-c", WHICH_BUILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        which = subprocess.Popen(
+            [PYTHON, "-c", WHICH_BUILD],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         said = which.communicate(report)[0].decode().strip()
     except (OSError, subprocess.CalledProcessError):
         return None
@@ -137,18 +221,31 @@ def build_that_comes(pip):
 def explain(log):
     "The one sentence for a failed pip."
     if "No space left on device" in log or "Errno 28" in log:
-        return "the disk is full (the course needs about %.0f GB; where pip takes PyTorch's build for NVIDIA GPUs, %.0f)" % (
-            SIZES["cpu"][1] / 1e9, SIZES["cuda"][1] / 1e9)
-    nothing = re.findall(r"No matching distribution found for (\S+)|Could not find a version that satisfies the requirement (\S+)", log)
-    offline = re.search(r"Retrying \(Retry|Could not fetch URL|Connection(Error| refused| timed out)|ProxyError|name resolution", log)
+        return (
+            "the disk is full (the course needs about %.0f GB; where pip takes PyTorch's build for NVIDIA GPUs, %.0f)"
+            % (SIZES["cpu"][1] / 1e9, SIZES["cuda"][1] / 1e9)
+        )
+    nothing = re.findall(
+        r"No matching distribution found for (\S+)|Could not find a version that satisfies the requirement (\S+)",
+        log,
+    )
+    offline = re.search(
+        r"Retrying \(Retry|Could not fetch URL|Connection(Error| refused| timed out)|ProxyError|name resolution",
+        log,
+    )
     if offline or (nothing and "from versions: none" in log):
         return "no package index could be reached: check that there is a network and that pip knows your index or proxy"
     if nothing:
         name = (nothing[0][0] or nothing[0][1]).rstrip(",")
         if OLDEST <= tuple(sys.version_info[:2]) <= NEWEST_TRIED:
-            return "the package index has no %s for this kind of machine, %s" % (name, sysconfig.get_platform())
-        return "the package index has no %s for Python %d.%d: the course is tried on %d.%d to %d.%d" % (
-            (name,) + tuple(sys.version_info[:2]) + OLDEST + NEWEST_TRIED)
+            return (
+                "the package index has no %s for this kind of machine, %s"
+                % (name, sysconfig.get_platform())
+            )
+        return (
+            "the package index has no %s for Python %d.%d: the course is tried on %d.%d to %d.%d"
+            % ((name,) + tuple(sys.version_info[:2]) + OLDEST + NEWEST_TRIED)
+        )
     errors = [l for l in log.splitlines() if l.lower().startswith("error")]
     return "pip stopped: %s" % (errors[-1] if errors else "it gave no reason")
 
@@ -157,17 +254,33 @@ def run_logged(command, what):
     "Run quietly with the output in the log; on a terminal show what is going on and for how long. Exit status and output."
     start, shown = time.time(), sys.stdout.isatty()
     lines = []
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     with open(LOG, "ab") as log:
         for line in process.stdout:
-            log.write(line); log.flush()
+            log.write(line)
+            log.flush()
             line = line.decode("utf-8", "replace").rstrip()
             lines.append(line)
             if shown:
-                now = re.match(r"\s*(Collecting \S+|Downloading \S+|Installing [\w ]+|Building [\w ]+)", line)
-                if now: print("\r\033[K%s  %4d s  %s" % (what, time.time() - start, now.group(1)[:50]), end="")
+                now = re.match(
+                    r"\s*(Collecting \S+|Downloading \S+|Installing [\w ]+|Building [\w ]+)",
+                    line,
+                )
+                if now:
+                    print(
+                        "\r\033[K%s  %4d s  %s"
+                        % (what, time.time() - start, now.group(1)[:50]),
+                        end="",
+                    )
                 sys.stdout.flush()
-    if shown: print("\r\033[K", end="")
+    if shown:
+        print("\r\033[K", end="")
     return process.wait(), "\n".join(lines)
 
 
@@ -175,54 +288,111 @@ def install():
     "Into a fresh environment, unless a whole one only needs other packages."
     here = tuple(sys.version_info[:2])
     cut_off, left = os.path.exists(BUSY), stamp()
-    fresh = cut_off or version_of(PYTHON) != here or (left is not None and left[1] != ROOT)
-    if not os.path.isdir(VENV): os.mkdir(VENV)
-    open(BUSY, "w").close()     # stands until everything is in: an install cut off half-way is begun anew
+    fresh = (
+        cut_off
+        or version_of(PYTHON) != here
+        or (left is not None and left[1] != ROOT)
+    )
+    if not os.path.isdir(VENV):
+        os.mkdir(VENV)
+    open(
+        BUSY, "w"
+    ).close()  # stands until everything is in: an install cut off half-way is begun anew
     start = time.time()
-    print("Set-up: installing the course into .venv with Python %d.%d, once (log: .venv/install.log)." % here)
+    print(
+        "Set-up: installing the course into .venv with Python %d.%d, once (log: .venv/install.log)."
+        % here
+    )
     sys.stdout.flush()
     if fresh:
         for name in os.listdir(VENV):
             path = os.path.join(VENV, name)
-            if path == BUSY: continue
-            if os.path.isdir(path) and not os.path.islink(path): shutil.rmtree(path)
-            else: os.remove(path)
+            if path == BUSY:
+                continue
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path)
+            else:
+                os.remove(path)
         status, log = run_logged([sys.executable, "-m", "venv", VENV], "Set-up")
-        if status: stop("Python could not make the environment: %s" % (log.splitlines() or ["no reason given"])[-1])
-    pip = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off", "--use-pep517"]
+        if status:
+            stop(
+                "Python could not make the environment: %s"
+                % (log.splitlines() or ["no reason given"])[-1]
+            )
+    pip = [
+        PYTHON,
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--progress-bar",
+        "off",
+        "--use-pep517",
+    ]
     if fresh:
         build = build_that_comes(pip)
-        if build: check_disk(build)
+        if build:
+            check_disk(build)
         size = "about %.1f GB" % (SIZES[build or "cpu"][0] / 1e9)
-        if build is None: size += ", or %.1f where pip takes PyTorch's build for NVIDIA GPUs" % (SIZES["cuda"][0] / 1e9)
-        if build == "cuda": size += " with PyTorch's build for NVIDIA GPUs (without: %.1f GB; give pip %s)" % (SIZES["cpu"][0] / 1e9, CPU_ADDRESS)
+        if build is None:
+            size += (
+                ", or %.1f where pip takes PyTorch's build for NVIDIA GPUs"
+                % (SIZES["cuda"][0] / 1e9)
+            )
+        if build == "cuda":
+            size += (
+                " with PyTorch's build for NVIDIA GPUs (without: %.1f GB; give pip %s)"
+                % (SIZES["cpu"][0] / 1e9, CPU_ADDRESS)
+            )
         print("Set-up: it takes %s, and some minutes." % size)
         sys.stdout.flush()
-    status, log = run_logged(pip + ["-c", "constraints.txt", "-e", ".[dev]"], "Set-up")
+    status, log = run_logged(
+        pip + ["-c", "constraints.txt", "-e", ".[dev]"], "Set-up"
+    )
     if status:
-        if not fresh and "Installing collected packages" not in log: os.remove(BUSY)    # what was there is still whole
+        if not fresh and "Installing collected packages" not in log:
+            os.remove(BUSY)  # what was there is still whole
         stop("%s (log: .venv/install.log)." % explain(log))
-    status, log = run_logged([PYTHON, "-c", "import torch, jupyterlab, nbdev, discrete_diffusion"], "Set-up")
-    if status: stop("the packages are in but do not load: %s" % (log.splitlines() or ["no reason given"])[-1])
-    with open(STAMP, "wb") as f: f.write("\n".join(wanted_stamp(here)).encode("utf-8"))
+    status, log = run_logged(
+        [PYTHON, "-c", "import torch, jupyterlab, nbdev, discrete_diffusion"],
+        "Set-up",
+    )
+    if status:
+        stop(
+            "the packages are in but do not load: %s"
+            % (log.splitlines() or ["no reason given"])[-1]
+        )
+    with open(STAMP, "wb") as f:
+        f.write("\n".join(wanted_stamp(here)).encode("utf-8"))
     os.remove(BUSY)
     print("Set-up: done in %d s." % (time.time() - start))
 
 
 def main():
-    asked = "--asked" in sys.argv[1:]       # PYTHON= was given: an environment of another version does not do
-    if installed(asked): return
+    asked = (
+        "--asked" in sys.argv[1:]
+    )  # PYTHON= was given: an environment of another version does not do
+    if installed(asked):
+        return
     check_machine()
-    try: import fcntl
-    except ImportError: return install()    # Windows: without the lock
+    try:
+        import fcntl
+    except ImportError:
+        return install()  # Windows: without the lock
     with open(os.path.join(ROOT, "settings.ini")) as lock:
-        try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            print("Set-up: another set-up is at work here, waiting for it."); sys.stdout.flush()
+            print("Set-up: another set-up is at work here, waiting for it.")
+            sys.stdout.flush()
             fcntl.flock(lock, fcntl.LOCK_EX)
-        if not installed(asked): install()
+        if not installed(asked):
+            install()
 
 
 if __name__ == "__main__":
-    try: main()
-    except KeyboardInterrupt: stop("stopped; the next start begins anew.")
+    try:
+        main()
+    except KeyboardInterrupt:
+        stop("stopped; the next start begins anew.")

@@ -22,9 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts"), str(ROOT / "tests")]
 
 import pytest
-import torch
-
 import seeds
+import torch
 from house import LONG
 
 torch.set_num_threads(1)

@@ -4,7 +4,6 @@ import sys
 import time
 
 import psutil
-
 from bounded import bounded
 
 

@@ -7,9 +7,10 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+
 from discrete_diffusion import exercises as ex
 from discrete_diffusion.core import draw, per_item, uniforms
-from discrete_diffusion.exercises import CheckFailed, Checker
+from discrete_diffusion.exercises import Checker, CheckFailed
 from discrete_diffusion.forward import (
     Absorbing,
     MatrixKernel,
@@ -388,7 +389,10 @@ def test_rounding_is_relative_above_one():
 
 def test_float32_is_named_where_it_is_certain():
     c, want = Checker("0.0"), torch.tensor([0.1, 0.7], dtype=F64)
-    certain, maybe = "float32? Float64 is wanted.", "or is a small constant in it?"
+    certain, maybe = (
+        "float32? Float64 is wanted.",
+        "or is a small constant in it?",
+    )
     assert hears(c.close, want.float(), want).endswith(certain)
     assert hears(c.close, want.float().double(), want).endswith(certain)
     assert hears(c.close, want + 1e-8, want).endswith(maybe)

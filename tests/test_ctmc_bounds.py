@@ -140,13 +140,13 @@ def test_a_bound_without_gradient_holds_less_than_one_answer_more(rate, kernel):
 @pytest.mark.parametrize("rate, kernel", RATES)
 def test_a_bound_in_parts_is_the_bound(rate, kernel):
     x = torch.arange(16 * 20).reshape(16, 20)
-    out = torch.randn(
-        16, 20, 8000, generator=torch.Generator().manual_seed(1)
-    )
+    out = torch.randn(16, 20, 8000, generator=torch.Generator().manual_seed(1))
 
     def total(v):
         g = torch.Generator().manual_seed(0)
-        return continuous_bound(lambda *a: v, kernel, x, rate, generator=g).total
+        return continuous_bound(
+            lambda *a: v, kernel, x, rate, generator=g
+        ).total
 
     whole = total(out.clone().requires_grad_())
     torch.testing.assert_close(total(out), whole.detach())

@@ -1,13 +1,13 @@
 "Long training runs are made once, in the notebook's test, and read from then on."
 
+import kept
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
+from notebook import complaint
 
-import kept
 from discrete_diffusion import training
 from discrete_diffusion.training import TrainConfig
-from notebook import complaint
 
 SETUP = """
 import torch

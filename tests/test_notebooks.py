@@ -1,11 +1,10 @@
 "Every notebook runs to its end: they are the course, and its tests."
 
+import kept
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
-
-import kept
 from house import LONG, notebooks
+from nbformat.v4 import new_code_cell, new_notebook
 from notebook import complaint
 
 # They end by processor time or where they hang (scripts/bounded.py), not by the clock.

@@ -14,9 +14,9 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 import bench_protocol as protocol  # noqa: E402
 
+from discrete_diffusion.forward import Uniform, cosine_schedule  # noqa: E402
 from discrete_diffusion.models import count_parameters  # noqa: E402
 from discrete_diffusion.samplers import METHODS, leap  # noqa: E402
-from discrete_diffusion.forward import Uniform, cosine_schedule  # noqa: E402
 
 RESULTS = ROOT / "discrete_diffusion" / "results" / "protocol_p.json"
 
@@ -37,7 +37,9 @@ def test_recorded_sizes_are_those_of_todays_networks():
 def test_limits_hold_and_can_be_broken():
     assert protocol.beyond(runs()) == []
     for name, limit in protocol.LIMITS.items():
-        run = next(r for r in runs() if r["name"] == name and r["steps"] == 2000)
+        run = next(
+            r for r in runs() if r["name"] == name and r["steps"] == 2000
+        )
         said = protocol.beyond([{**run, "bits": limit + 0.01}])
         assert len(said) == 1 and "bits" in said[0]
         assert protocol.beyond([{**run, "bits": float("nan")}])
@@ -49,7 +51,9 @@ def test_every_diffusion_bound_says_at_most():
     cells = {c["id"]: "".join(c["source"]) for c in source["cells"]}
     names = {"itertools": itertools, "show": lambda *a: None}
     labels = ["next letter, this network", "masked diffusion, no time"]
-    names["ordered"] = [{"label": n, "bits": 2.0 + i} for i, n in enumerate(labels)]
+    names["ordered"] = [
+        {"label": n, "bits": 2.0 + i} for i, n in enumerate(labels)
+    ]
     exec(cells["965f7141"], names)
     lines = [line for part in names["said"].values() for line in part]
     assert len(lines) == 9

@@ -33,7 +33,11 @@ def generated(top):
     library = top / LIB.name
     return by_name(
         [
-            *(p for p in (top / "nbs").glob("*.ipynb") if p.name[0] not in "_."),
+            *(
+                p
+                for p in (top / "nbs").glob("*.ipynb")
+                if p.name[0] not in "_."
+            ),
             *library.glob("*.py"),
             library / "exercises.json",
             top / "README.md",

@@ -213,8 +213,8 @@ def test_pictures_have_the_size_at_which_they_were_drawn(tmp_path):
 
 
 def test_a_figure_is_saved_with_twice_the_dots():
-    from nbclient import NotebookClient
     from house import environment
+    from nbclient import NotebookClient
 
     source = (
         "import matplotlib.pyplot as plt\n"

@@ -8,7 +8,15 @@ A page: no message in the console, no failed request, nothing from another host;
 code is copied, axe-core finds nothing against WCAG 2 A and AA in light and dark, nothing is wider than a phone. The site: search, links, the way from page to page, light
 and dark, weights, and how soon a slow machine answers.
 """
-import os, queue, re, subprocess, sys, tempfile, threading, time
+
+import os
+import queue
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -19,18 +27,35 @@ from urllib.parse import unquote, urldefrag, urlsplit
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Error
+from bounded import processors
 from chromium import chromium, prepared
 from house import NBS, find_chapter, notebooks
-from bounded import processors
+from playwright.sync_api import Error
 
 DESK, PHONE = dict(width=1280, height=900), dict(width=390, height=844)
-FIRST, ANY = 300_000, 1_500_000         # bytes: the first page without its pictures, and any page, both with all that they load
-PATIENCE = 30_000 * float(os.environ.get("TEST_PATIENCE", 1))     # milliseconds for any one thing
-SLOW, SOON = 4, 2.0                     # a processor four times slower answers within so many seconds
-WCAG = dict(resultTypes=["violations"], preload=False, runOnly=["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"])
-COLOURS = dict(WCAG, runOnly=dict(type="rule", values=["color-contrast", "link-in-text-block"]))
-NOT_COLOURS = dict(WCAG, rules={n: dict(enabled=False) for n in COLOURS["runOnly"]["values"]})
+FIRST, ANY = (
+    300_000,
+    1_500_000,
+)  # bytes: the first page without its pictures, and any page, both with all that they load
+PATIENCE = 30_000 * float(
+    os.environ.get("TEST_PATIENCE", 1)
+)  # milliseconds for any one thing
+SLOW, SOON = (
+    4,
+    2.0,
+)  # a processor four times slower answers within so many seconds
+WCAG = dict(
+    resultTypes=["violations"],
+    preload=False,
+    runOnly=["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"],
+)
+COLOURS = dict(
+    WCAG,
+    runOnly=dict(type="rule", values=["color-contrast", "link-in-text-block"]),
+)
+NOT_COLOURS = dict(
+    WCAG, rules={n: dict(enabled=False) for n in COLOURS["runOnly"]["values"]}
+)
 
 RAW = r"""() => {                        // TeX that a reader would see as it was typed
   const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = [];
@@ -54,11 +79,18 @@ PLAYER = """root => { const view = root.querySelector('[data-view]'), s = root.q
 
 # One page
 
+
 def formulas(page):
-    return [f"TeX as it was typed: {t!r}" for t in page.evaluate(RAW)] + [f"a formula without a size: {t}" for t in page.evaluate(UNSET)]
+    return [f"TeX as it was typed: {t!r}" for t in page.evaluate(RAW)] + [
+        f"a formula without a size: {t}" for t in page.evaluate(UNSET)
+    ]
 
 
-def pictures(page): return [f"a picture that is not there, or without an alternative: {t}" for t in page.evaluate(NO_PICTURE)]
+def pictures(page):
+    return [
+        f"a picture that is not there, or without an alternative: {t}"
+        for t in page.evaluate(NO_PICTURE)
+    ]
 
 
 def folds(page):
@@ -66,11 +98,20 @@ def folds(page):
     said = []
     for fold in page.locator("details").all():
         summary = fold.locator("> summary")
-        if not summary.is_visible(): continue           # one for phones
-        fold.evaluate("d => { d.open = false; d.querySelector('summary').focus(); }")
-        page.keyboard.press("Enter"); opened = fold.evaluate("d => d.open")
+        if not summary.is_visible():
+            continue  # one for phones
+        fold.evaluate(
+            "d => { d.open = false; d.querySelector('summary').focus(); }"
+        )
+        page.keyboard.press("Enter")
+        opened = fold.evaluate("d => d.open")
         summary.click()
-        if not opened or fold.evaluate("d => { const open = d.open; d.open = true; return open; }"): said.append(f"a fold that does not open and close: {summary.inner_text()!r}")
+        if not opened or fold.evaluate(
+            "d => { const open = d.open; d.open = true; return open; }"
+        ):
+            said.append(
+                f"a fold that does not open and close: {summary.inner_text()!r}"
+            )
     return said
 
 
@@ -78,60 +119,128 @@ def player(page, root):
     "Keys, drag and Play of one player. Returns complaints."
     said, name = [], root.get_attribute("aria-label") or ""
     slider, button = root.locator("input"), root.locator("button")
+
     def state():
-        view, title, at, spoken, label, alt = page.evaluate(PLAYER, root.element_handle())
-        if spoken != (title or str(at)): said.append(f"its slider says {spoken!r} at {title!r}")
-        if alt and title not in alt: said.append(f"its picture's alternative {alt!r} does not name the frame {title!r}")
+        view, title, at, spoken, label, alt = page.evaluate(
+            PLAYER, root.element_handle()
+        )
+        if spoken != (title or str(at)):
+            said.append(f"its slider says {spoken!r} at {title!r}")
+        if alt and title not in alt:
+            said.append(
+                f"its picture's alternative {alt!r} does not name the frame {title!r}"
+            )
         return view, title, at, label
-    def now(key, where=slider): where.press(key); return state()
-    if not name or root.get_attribute("role") != "group" or not slider.get_attribute("aria-label"): said.append("it has no name for those who do not see it")
+
+    def now(key, where=slider):
+        where.press(key)
+        return state()
+
+    if (
+        not name
+        or root.get_attribute("role") != "group"
+        or not slider.get_attribute("aria-label")
+    ):
+        said.append("it has no name for those who do not see it")
     last = int(slider.get_attribute("max"))
     root.scroll_into_view_if_needed()
-    first, one, back, end = now("Home"), now("ArrowRight"), now("ArrowLeft"), now("End")
-    if [first[2], one[2], end[2]] != [0, 1, last] or back != first: said.append(f"keys move it to {[s[2] for s in (first, one, back, end)]}, expected {[0, 1, 0, last]}")
-    if end[0] == first[0]: said.append("its picture stays")
-    if end[1] == first[1]: said.append("its caption stays")
-    box = slider.bounding_box(); y = box["y"] + box["height"] / 2
-    page.mouse.move(box["x"] + box["width"] - 8, y); page.mouse.down()
-    for part in (.8, .6, .5): page.mouse.move(box["x"] + box["width"] * part, y)
-    half = state(); page.mouse.up()
-    if not 0 < half[2] < last or half[0] == end[0] or half[1] == end[1]: said.append(f"dragged to the middle it is at {half[2]} of {last}")
-    now("Home"); now("Space", root)
-    page.wait_for_timeout(50); running = state()[3]
-    try: page.wait_for_function("s => +s.value > 0", arg=slider.element_handle(), timeout=3000)
-    except Error: said.append("the space bar does not start it")
-    now("Space", root); at = state()
+    first, one, back, end = (
+        now("Home"),
+        now("ArrowRight"),
+        now("ArrowLeft"),
+        now("End"),
+    )
+    if [first[2], one[2], end[2]] != [0, 1, last] or back != first:
+        said.append(
+            f"keys move it to {[s[2] for s in (first, one, back, end)]}, expected {[0, 1, 0, last]}"
+        )
+    if end[0] == first[0]:
+        said.append("its picture stays")
+    if end[1] == first[1]:
+        said.append("its caption stays")
+    box = slider.bounding_box()
+    y = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] - 8, y)
+    page.mouse.down()
+    for part in (0.8, 0.6, 0.5):
+        page.mouse.move(box["x"] + box["width"] * part, y)
+    half = state()
+    page.mouse.up()
+    if not 0 < half[2] < last or half[0] == end[0] or half[1] == end[1]:
+        said.append(f"dragged to the middle it is at {half[2]} of {last}")
+    now("Home")
+    now("Space", root)
+    page.wait_for_timeout(50)
+    running = state()[3]
+    try:
+        page.wait_for_function(
+            "s => +s.value > 0", arg=slider.element_handle(), timeout=3000
+        )
+    except Error:
+        said.append("the space bar does not start it")
+    now("Space", root)
+    at = state()
     page.wait_for_timeout(300)
-    if running != "Pause" or at[3] != "Play" or state() != at: said.append("the space bar does not stop it")
-    now("End"); now("ArrowLeft"); button.click()
-    try: page.wait_for_function("r => +r.querySelector('input').value === +r.querySelector('input').max && r.querySelector('button').textContent === 'Play'", arg=root.element_handle(), timeout=5000)
-    except Error: said.append("Play does not run to the end and stop")
+    if running != "Pause" or at[3] != "Play" or state() != at:
+        said.append("the space bar does not stop it")
+    now("End")
+    now("ArrowLeft")
+    button.click()
+    try:
+        page.wait_for_function(
+            "r => +r.querySelector('input').value === +r.querySelector('input').max && r.querySelector('button').textContent === 'Play'",
+            arg=root.element_handle(),
+            timeout=5000,
+        )
+    except Error:
+        said.append("Play does not run to the end and stop")
     return [f"player {name[:60]!r}: {s}" for s in dict.fromkeys(said)]
 
 
 def players(page):
     said = []
     for root in page.locator("[data-player]").all():
-        try: said += player(page, root)
-        except Error as e: said.append(f"a player that cannot be used: {str(e).splitlines()[0]}")
+        try:
+            said += player(page, root)
+        except Error as e:
+            said.append(
+                f"a player that cannot be used: {str(e).splitlines()[0]}"
+            )
     return said
 
 
 def copies(page):
     "The last copy button of the page."
     button = page.locator(".code-copy-button").last
-    if not button.count(): return []
-    button.click(); page.wait_for_timeout(100)
-    got, code = page.evaluate("() => navigator.clipboard.readText()"), button.locator("xpath=..").locator("pre code").inner_text()
-    return [] if got.strip() == code.strip() else [f"the copy button gives {got[:40]!r} for {code[:40]!r}"]
+    if not button.count():
+        return []
+    button.click()
+    page.wait_for_timeout(100)
+    got, code = (
+        page.evaluate("() => navigator.clipboard.readText()"),
+        button.locator("xpath=..").locator("pre code").inner_text(),
+    )
+    return (
+        []
+        if got.strip() == code.strip()
+        else [f"the copy button gives {got[:40]!r} for {code[:40]!r}"]
+    )
 
 
 def axe(page, where, options):
     said = []
-    page.evaluate("() => scrollTo({top: 0, behavior: 'instant'})")          # what the head of the page covers is no fault of the page
+    page.evaluate(
+        "() => scrollTo({top: 0, behavior: 'instant'})"
+    )  # what the head of the page covers is no fault of the page
     for v in Axe().run(page, options=options).response["violations"]:
-        why = list(dict.fromkeys(n["failureSummary"].splitlines()[1].strip() for n in v["nodes"]))
-        said.append(f"{where}, {v['id']} on {len(v['nodes'])} ({' '.join(v['nodes'][0]['target'])}): {'; '.join(why[:3])}")
+        why = list(
+            dict.fromkeys(
+                n["failureSummary"].splitlines()[1].strip() for n in v["nodes"]
+            )
+        )
+        said.append(
+            f"{where}, {v['id']} on {len(v['nodes'])} ({' '.join(v['nodes'][0]['target'])}): {'; '.join(why[:3])}"
+        )
     return said
 
 
@@ -160,15 +269,26 @@ def fits(page, dark):
     return said
 
 
-def wide(page, where): return [f"{where}: {'; '.join(found)}"] if (found := page.evaluate(WIDE)) else []
+def wide(page, where):
+    return (
+        [f"{where}: {'; '.join(found)}"]
+        if (found := page.evaluate(WIDE))
+        else []
+    )
 
 
 def scheme(page, dark):
     "Light or dark, as the reader's system asks; complaints where the page does not follow."
     page.emulate_media(color_scheme="dark" if dark else "light")
-    try: page.wait_for_function("dark => ((getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g) || [255, 255, 255]).slice(0, 3).reduce((a, b) => a + +b, 0) < 383) === dark", arg=dark, timeout=3000)
-    except Error: return [f"the page stays {'light' if dark else 'dark'}"]
-    page.wait_for_timeout(100)                          # transitions of colours
+    try:
+        page.wait_for_function(
+            "dark => ((getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g) || [255, 255, 255]).slice(0, 3).reduce((a, b) => a + +b, 0) < 383) === dark",
+            arg=dark,
+            timeout=3000,
+        )
+    except Error:
+        return [f"the page stays {'light' if dark else 'dark'}"]
+    page.wait_for_timeout(100)  # transitions of colours
     return []
 
 
@@ -177,50 +297,111 @@ def listening(context, home):
     "A page of the context, with a list of what the browser complains of and a dict of what it loads."
     page, said, loads = context.new_page(), [], {}
     page.set_default_timeout(PATIENCE)
-    page.on("console", lambda m: m.type in ("error", "warning") and said.append(f"console: {m.text[:200]}"))
-    page.on("pageerror", lambda e: said.append(f"an error in a script: {str(e)[:200]}"))
-    page.on("requestfailed", lambda r: said.append(f"a request that fails: {r.url[:200]} {r.failure or ''}"))
-    page.on("response", lambda r: r.status >= 400 and said.append(f"status {r.status}: {r.url[:200]}"))
+    page.on(
+        "console",
+        lambda m: (
+            m.type in ("error", "warning")
+            and said.append(f"console: {m.text[:200]}")
+        ),
+    )
+    page.on(
+        "pageerror",
+        lambda e: said.append(f"an error in a script: {str(e)[:200]}"),
+    )
+    page.on(
+        "requestfailed",
+        lambda r: said.append(
+            f"a request that fails: {r.url[:200]} {r.failure or ''}"
+        ),
+    )
+    page.on(
+        "response",
+        lambda r: (
+            r.status >= 400 and said.append(f"status {r.status}: {r.url[:200]}")
+        ),
+    )
+
     def asked(r):
-        if r.url.startswith("data:"): return
-        if not r.url.startswith(home): said.append(f"it loads from another host: {r.url[:200]}")
+        if r.url.startswith("data:"):
+            return
+        if not r.url.startswith(home):
+            said.append(f"it loads from another host: {r.url[:200]}")
         loads[urldefrag(r.url)[0]] = True
+
     page.on("request", asked)
-    try: yield page, said, loads
-    finally: page.close()
+    try:
+        yield page, said, loads
+    finally:
+        page.close()
 
 
 def look_quickly(browser, home, name):
     "Does a page fit, and is nothing wrong while it loads? As `visit`, with nothing for the site's own tests."
-    context = browser.new_context(viewport=DESK, color_scheme="light", reduced_motion="reduce")
+    context = browser.new_context(
+        viewport=DESK, color_scheme="light", reduced_motion="reduce"
+    )
     try:
         with listening(context, home) as (page, said, _):
             page.goto(home + name, wait_until="load")
             said += fits(page, False) + fits(page, True)
-    finally: context.close()
+    finally:
+        context.close()
     return list(dict.fromkeys(said)), None
 
 
 def visit(browser, home, name):
     "Everything that one page must do. Returns what is wrong and what the site's own tests need: ids, links, what it loads."
-    context = browser.new_context(viewport=DESK, color_scheme="light", reduced_motion="reduce", permissions=["clipboard-read", "clipboard-write"])
+    context = browser.new_context(
+        viewport=DESK,
+        color_scheme="light",
+        reduced_motion="reduce",
+        permissions=["clipboard-read", "clipboard-write"],
+    )
     try:
         with listening(context, home) as (page, said, loads):
             page.goto(home + name, wait_until="load")
             loads = list(loads)
-            found = dict(ids=set(page.evaluate("() => [...document.querySelectorAll('[id]')].map(e => e.id)")), links=page.evaluate("() => [...document.querySelectorAll('a[href]')].map(a => a.href)"),
-                         turns={way: page.evaluate(f"() => document.querySelector('.nav-page-{way} a')?.href") for way in ("previous", "next")}, loads=loads)
-            for look in (folds, formulas, pictures, players, copies): said += look(page)
-            said += scheme(page, False) + axe(page, "light", WCAG) + wide(page, "on a desk, unfolded") + covered(page, "on a desk, unfolded")
+            found = dict(
+                ids=set(
+                    page.evaluate(
+                        "() => [...document.querySelectorAll('[id]')].map(e => e.id)"
+                    )
+                ),
+                links=page.evaluate(
+                    "() => [...document.querySelectorAll('a[href]')].map(a => a.href)"
+                ),
+                turns={
+                    way: page.evaluate(
+                        f"() => document.querySelector('.nav-page-{way} a')?.href"
+                    )
+                    for way in ("previous", "next")
+                },
+                loads=loads,
+            )
+            for look in (folds, formulas, pictures, players, copies):
+                said += look(page)
+            said += (
+                scheme(page, False)
+                + axe(page, "light", WCAG)
+                + wide(page, "on a desk, unfolded")
+                + covered(page, "on a desk, unfolded")
+            )
             said += scheme(page, True) + axe(page, "dark", COLOURS)
             page.set_viewport_size(PHONE)
-            said += wide(page, "on a phone, dark, unfolded") + scheme(page, False) + wide(page, "on a phone, unfolded") + axe(page, "on a phone", NOT_COLOURS)
+            said += (
+                wide(page, "on a phone, dark, unfolded")
+                + scheme(page, False)
+                + wide(page, "on a phone, unfolded")
+                + axe(page, "on a phone", NOT_COLOURS)
+            )
             said += fits(page, False) + fits(page, True)
-    finally: context.close()
+    finally:
+        context.close()
     return list(dict.fromkeys(said)), found
 
 
 # The site
+
 
 def links(pages, home, files=()):
     "Links between pages, to other files, and anchors, as they stand in the browser; and the way from page to page."
@@ -228,17 +409,35 @@ def links(pages, home, files=()):
     for name, found in pages.items():
         for link in dict.fromkeys(found["links"]):
             url, anchor = urldefrag(link)
-            if not url.startswith(home): continue
+            if not url.startswith(home):
+                continue
             to = unquote(url.removeprefix(home)) or "index.html"
-            if to in files: continue
-            if to not in pages: said.append(f"{name}: the link {link.removeprefix(home)} leads to no page")
-            elif anchor and unquote(anchor) not in pages[to]["ids"]: said.append(f"{name}: the anchor of {link.removeprefix(home)} is not there")
+            if to in files:
+                continue
+            if to not in pages:
+                said.append(
+                    f"{name}: the link {link.removeprefix(home)} leads to no page"
+                )
+            elif anchor and unquote(anchor) not in pages[to]["ids"]:
+                said.append(
+                    f"{name}: the anchor of {link.removeprefix(home)} is not there"
+                )
     way, at = [], "index.html"
     while at and at not in way:
-        way.append(at); after = (pages[at]["turns"]["next"] or "").removeprefix(home)
-        if after and (pages[after]["turns"]["previous"] or "").removeprefix(home) != at: said.append(f"{after}: previous does not lead back to {at}")
+        way.append(at)
+        after = (pages[at]["turns"]["next"] or "").removeprefix(home)
+        if (
+            after
+            and (pages[after]["turns"]["previous"] or "").removeprefix(home)
+            != at
+        ):
+            said.append(f"{after}: previous does not lead back to {at}")
         at = after
-    return said + [f"{name}: no way from page to page comes by" for name in pages if name not in way]
+    return said + [
+        f"{name}: no way from page to page comes by"
+        for name in pages
+        if name not in way
+    ]
 
 
 def by_quarto(folder):
@@ -256,10 +455,29 @@ def weights(pages, folder, home):
     "Bytes of each page with all that it loads, and the same without its pictures (as PNG in base64 begins)."
     said, sizes = [], {}
     for name, found in pages.items():
-        files = {f: (folder / f).read_bytes() for f in {unquote(urlsplit(u).path).lstrip("/") or "index.html" for u in found["loads"]}}
-        sizes[name] = sum(map(len, files.values())), sum(len(re.sub(rb"iVBORw0KGgo[\w+/=]+", b"", d)) for f, d in files.items() if not f.endswith(("png", "jpg", "svg", "gif")))
-        if sizes[name][0] > ANY: said.append(f"{name} weighs {sizes[name][0] / 1e3:.0f} kB with what it loads, {ANY / 1e3:.0f} are allowed")
-    if sizes["index.html"][1] > FIRST and not by_quarto(folder): said.append(f"the first page weighs {sizes['index.html'][1] / 1e3:.0f} kB without pictures, {FIRST / 1e3:.0f} are allowed")
+        files = {
+            f: (folder / f).read_bytes()
+            for f in {
+                unquote(urlsplit(u).path).lstrip("/") or "index.html"
+                for u in found["loads"]
+            }
+        }
+        sizes[name] = (
+            sum(map(len, files.values())),
+            sum(
+                len(re.sub(rb"iVBORw0KGgo[\w+/=]+", b"", d))
+                for f, d in files.items()
+                if not f.endswith(("png", "jpg", "svg", "gif"))
+            ),
+        )
+        if sizes[name][0] > ANY:
+            said.append(
+                f"{name} weighs {sizes[name][0] / 1e3:.0f} kB with what it loads, {ANY / 1e3:.0f} are allowed"
+            )
+    if sizes["index.html"][1] > FIRST and not by_quarto(folder):
+        said.append(
+            f"the first page weighs {sizes['index.html'][1] / 1e3:.0f} kB without pictures, {FIRST / 1e3:.0f} are allowed"
+        )
     return said, sizes
 
 
@@ -268,7 +486,9 @@ RESULTS = ".search-result, #quarto-search-results .search-result-link"
 
 def results(page):
     "Where the results of a search lead, in their order."
-    links = page.locator(RESULTS).evaluate_all("found => found.map(a => a.href)")
+    links = page.locator(RESULTS).evaluate_all(
+        "found => found.map(a => a.href)"
+    )
     return [unquote(urlsplit(a).path).rsplit("/", 1)[-1] for a in links]
 
 
@@ -284,49 +504,97 @@ def search(page, home, paths=None):
         word = path.stem.split("_", 1)[-1]
         page.goto(home + "index.html")
         box = page.locator("input[type=search]").first
-        box.click(); box.type(word)
-        try: page.wait_for_selector(RESULTS, timeout=10_000)
-        except Error: said.append(f"search finds no {word!r}"); continue
+        box.click()
+        box.type(word)
+        try:
+            page.wait_for_selector(RESULTS, timeout=10_000)
+        except Error:
+            said.append(f"search finds no {word!r}")
+            continue
         page.wait_for_timeout(300)
-        if f"{path.stem}.html" not in (found := results(page))[:3]: said.append(f"{path.stem} is not among the first three results for {word!r}: {', '.join(found[:3])}")
-    with page.expect_navigation(): box.press("Enter")
-    if word not in page.locator("main").inner_text().lower(): said.append(f"the first result of the search, {page.url}, does not hold {word!r}")
+        if f"{path.stem}.html" not in (found := results(page))[:3]:
+            said.append(
+                f"{path.stem} is not among the first three results for {word!r}: {', '.join(found[:3])}"
+            )
+    with page.expect_navigation():
+        box.press("Enter")
+    if word not in page.locator("main").inner_text().lower():
+        said.append(
+            f"the first result of the search, {page.url}, does not hold {word!r}"
+        )
     return said
 
 
 def toggle(page, home):
     "Light becomes dark, and is so on the next page and after a reload."
-    shade = lambda: page.evaluate("() => getComputedStyle(document.body).backgroundColor")
-    page.goto(home + "index.html"); light = shade()
+    shade = lambda: page.evaluate(
+        "() => getComputedStyle(document.body).backgroundColor"
+    )
+    page.goto(home + "index.html")
+    light = shade()
     page.locator(".quarto-color-scheme-toggle").first.click()
-    page.wait_for_timeout(100); seen = [shade()]
-    page.locator(".nav-page-next a").click(); page.wait_for_load_state(); seen.append(shade())
-    page.reload(); seen.append(shade())
-    page.locator(".quarto-color-scheme-toggle").first.focus(); page.keyboard.press("Enter")
-    page.wait_for_timeout(100); back = shade()
-    return [] if len(set(seen)) == 1 and seen[0] != light and back == light else [f"the switch between light and dark gives {light}, {seen}, {back}"]
+    page.wait_for_timeout(100)
+    seen = [shade()]
+    page.locator(".nav-page-next a").click()
+    page.wait_for_load_state()
+    seen.append(shade())
+    page.reload()
+    seen.append(shade())
+    page.locator(".quarto-color-scheme-toggle").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(100)
+    back = shade()
+    return (
+        []
+        if len(set(seen)) == 1 and seen[0] != light and back == light
+        else [
+            f"the switch between light and dark gives {light}, {seen}, {back}"
+        ]
+    )
 
 
 def phone(page, home):
     "On a phone the list of chapters opens and leads on, and so do the page's own contents."
     said = []
-    page.set_viewport_size(PHONE); page.goto(home + "index.html")
-    chapter, button = page.locator("#quarto-sidebar a.sidebar-link[href]").nth(1), page.locator(".quarto-btn-toggle:visible")
-    shown = lambda: chapter.evaluate("e => { const r = e.getBoundingClientRect(); return r.left >= 0 && r.right <= innerWidth && getComputedStyle(e).visibility === 'visible'; }")
-    closed = shown(); button.focus(); button.press("Enter"); page.wait_for_timeout(400); opened = shown()
-    if closed or not opened: said.append(f"the list of chapters on a phone: shown {closed}, after a press {opened}")
-    with page.expect_navigation(): chapter.click()
+    page.set_viewport_size(PHONE)
+    page.goto(home + "index.html")
+    chapter, button = (
+        page.locator("#quarto-sidebar a.sidebar-link[href]").nth(1),
+        page.locator(".quarto-btn-toggle:visible"),
+    )
+    shown = lambda: chapter.evaluate(
+        "e => { const r = e.getBoundingClientRect(); return r.left >= 0 && r.right <= innerWidth && getComputedStyle(e).visibility === 'visible'; }"
+    )
+    closed = shown()
+    button.focus()
+    button.press("Enter")
+    page.wait_for_timeout(400)
+    opened = shown()
+    if closed or not opened:
+        said.append(
+            f"the list of chapters on a phone: shown {closed}, after a press {opened}"
+        )
+    with page.expect_navigation():
+        chapter.click()
     page.keyboard.press("Tab")
     for _ in range(40):
-        if page.evaluate("() => { const r = document.activeElement.getBoundingClientRect(); return r.right <= 0 && r.width > 0; }"):
-            said.append("on a phone the keyboard goes through the closed list of chapters"); break
+        if page.evaluate(
+            "() => { const r = document.activeElement.getBoundingClientRect(); return r.right <= 0 && r.width > 0; }"
+        ):
+            said.append(
+                "on a phone the keyboard goes through the closed list of chapters"
+            )
+            break
         page.keyboard.press("Tab")
     contents = page.locator("details:has(a[href^='#']):has(> summary)").first
-    if not contents.count(): said.append("on a phone a page has no contents")
+    if not contents.count():
+        said.append("on a phone a page has no contents")
     else:
-        contents.locator("> summary").click(); contents.locator("a[href^='#']").last.click()
+        contents.locator("> summary").click()
+        contents.locator("a[href^='#']").last.click()
         page.wait_for_timeout(300)
-        if not page.evaluate("() => location.hash && scrollY > 100"): said.append("the contents of a page lead nowhere on a phone")
+        if not page.evaluate("() => location.hash && scrollY > 100"):
+            said.append("the contents of a page lead nowhere on a phone")
     return said
 
 
@@ -338,17 +606,35 @@ def answers(browser, folder, name):
 
     Other work on this machine stretches the clock, but not the seconds that the page's own thread computes: where the clock says too long, those decide, times `SLOW`.
     """
+
     def once(throttled):
         context = browser.new_context(viewport=DESK)
         try:
-            page = context.new_page(); cdp = context.new_cdp_session(page)
-            page.set_default_timeout(PATIENCE); page.add_init_script(LONG_TASKS)
-            if throttled: cdp.send("Emulation.setCPUThrottlingRate", dict(rate=SLOW))
-            else: cdp.send("Performance.enable", dict(timeDomain="threadTicks"))
-            page.goto(f"{folder.as_uri()}/{name}"); page.wait_for_timeout(1500)
-            if throttled: return page.evaluate("() => Math.max(busy, performance.getEntriesByType('navigation')[0].loadEventEnd)") / 1000
-            return SLOW * next(m["value"] for m in cdp.send("Performance.getMetrics")["metrics"] if m["name"] == "TaskDuration")
-        finally: context.close()
+            page = context.new_page()
+            cdp = context.new_cdp_session(page)
+            page.set_default_timeout(PATIENCE)
+            page.add_init_script(LONG_TASKS)
+            if throttled:
+                cdp.send("Emulation.setCPUThrottlingRate", dict(rate=SLOW))
+            else:
+                cdp.send("Performance.enable", dict(timeDomain="threadTicks"))
+            page.goto(f"{folder.as_uri()}/{name}")
+            page.wait_for_timeout(1500)
+            if throttled:
+                return (
+                    page.evaluate(
+                        "() => Math.max(busy, performance.getEntriesByType('navigation')[0].loadEventEnd)"
+                    )
+                    / 1000
+                )
+            return SLOW * next(
+                m["value"]
+                for m in cdp.send("Performance.getMetrics")["metrics"]
+                if m["name"] == "TaskDuration"
+            )
+        finally:
+            context.close()
+
     clock = min(once(True) for _ in range(3))
     return clock if clock <= SOON else min(once(False) for _ in range(3))
 
@@ -360,39 +646,66 @@ def from_disk(browser, folder, pages):
     try:
         for name in pages:
             with listening(context, home) as (page, complaints, _):
-                page.goto(home + name); complaints += players(page)
+                page.goto(home + name)
+                complaints += players(page)
                 said += [f"{name}: {c}" for c in complaints]
-        with listening(context, home) as (page, complaints, _): said += search(page, home, [find_chapter("04_posterior")]) + complaints
-    finally: context.close()
+        with listening(context, home) as (page, complaints, _):
+            said += (
+                search(page, home, [find_chapter("04_posterior")]) + complaints
+            )
+    finally:
+        context.close()
     return [f"from disk: {s}" for s in said]
 
 
 @contextmanager
 def served(folder):
     class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_): pass
-    class Server(ThreadingHTTPServer): request_queue_size = 128     # two browsers ask for a dozen files at once
+        def log_message(self, *_):
+            pass
+
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 128  # two browsers ask for a dozen files at once
+
     server = Server(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    try: yield f"http://127.0.0.1:{server.server_port}/"
-    finally: server.shutdown(); server.server_close()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def visit_all(home, names, tell=True, look=visit):
     "Each worker has a browser of its own and takes the next page."
     left, seen = queue.Queue(), {}
-    for n in names: left.put(n)
+    for n in names:
+        left.put(n)
+
     def work(_):
         with chromium() as browser:
             while True:
-                try: name = left.get_nowait()
-                except queue.Empty: return
+                try:
+                    name = left.get_nowait()
+                except queue.Empty:
+                    return
                 start = time.time()
-                try: seen[name] = look(browser, home, name)
-                except Error as e: seen[name] = [f"it cannot be looked at: {str(e).splitlines()[0]}"], None
-                if tell: print(f"{name}: {len(seen[name][0])} complaints, {time.time() - start:.0f} s", flush=True)
+                try:
+                    seen[name] = look(browser, home, name)
+                except Error as e:
+                    seen[name] = (
+                        [f"it cannot be looked at: {str(e).splitlines()[0]}"],
+                        None,
+                    )
+                if tell:
+                    print(
+                        f"{name}: {len(seen[name][0])} complaints, {time.time() - start:.0f} s",
+                        flush=True,
+                    )
+
     workers = min(4, processors())
-    with ThreadPoolExecutor(workers) as pool: list(pool.map(work, range(workers)))
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(work, range(workers)))
     return {n: seen[n] for n in names}
 
 
@@ -400,96 +713,269 @@ def visit_all(home, names, tell=True, look=visit):
 
 HEAD = "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><title>x</title><link rel='icon' href='data:,'><style>body{background:#fff}@media(prefers-color-scheme:dark){body{background:#111;color:#eee}}</style></head><body><main><h1>x</h1>"
 DOT = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGD4DwABBAEAX+XDSwAAAABJRU5ErkJggg=="
-BROKEN = {                              # what is wrong with a page, and a part of what must be said about it
-    "overflow": ("<div style='width:600px'>x</div>", "on a phone: 608 px wide on 390"),
-    "overflow on a desk": ("<div style='width:1600px'>x</div>", "on a desk: 1608 px wide on 1280"),
-    "error on a phone": ("<script>if (innerWidth < 500) undefined.x</script>", "an error in a script"),
-    "over the contents": ("<div style='display:grid;grid-template-columns:300px 200px'><div><pre style='width:400px'>x</pre></div><div id='quarto-margin-sidebar'>contents</div></div>", "on a desk, over the contents: <pre"),
-    "cut off": ("<div style='overflow:hidden'><div style='width:600px'>x</div></div>", "on a phone: 390 px wide on 390; <div style"),
+BROKEN = {  # what is wrong with a page, and a part of what must be said about it
+    "overflow": (
+        "<div style='width:600px'>x</div>",
+        "on a phone: 608 px wide on 390",
+    ),
+    "overflow on a desk": (
+        "<div style='width:1600px'>x</div>",
+        "on a desk: 1608 px wide on 1280",
+    ),
+    "error on a phone": (
+        "<script>if (innerWidth < 500) undefined.x</script>",
+        "an error in a script",
+    ),
+    "over the contents": (
+        "<div style='display:grid;grid-template-columns:300px 200px'><div><pre style='width:400px'>x</pre></div><div id='quarto-margin-sidebar'>contents</div></div>",
+        "on a desk, over the contents: <pre",
+    ),
+    "cut off": (
+        "<div style='overflow:hidden'><div style='width:600px'>x</div></div>",
+        "on a phone: 390 px wide on 390; <div style",
+    ),
     "no alternative": (f"<img src='{DOT}'>", "image-alt on 1"),
-    "empty alternative": (f"<img src='{DOT}' alt=''>", "without an alternative"),
+    "empty alternative": (
+        f"<img src='{DOT}' alt=''>",
+        "without an alternative",
+    ),
     "console": ("<script>console.error('broken')</script>", "console: broken"),
     "script": ("<script>undefined.x</script>", "an error in a script"),
     "missing": ("<img src='none.png' alt='none'>", "status 404"),
-    "another host": ("<img src='http://127.0.0.2:9/a.png' alt='none'>", "it loads from another host"),
-    "contrast": ("<p style='color:#999'>faint</p>", "light, color-contrast on 1"),
-    "dark contrast": ("<p style='color:#333;'>faint in the dark</p>", "dark, color-contrast on 1"),
+    "another host": (
+        "<img src='http://127.0.0.2:9/a.png' alt='none'>",
+        "it loads from another host",
+    ),
+    "contrast": (
+        "<p style='color:#999'>faint</p>",
+        "light, color-contrast on 1",
+    ),
+    "dark contrast": (
+        "<p style='color:#333;'>faint in the dark</p>",
+        "dark, color-contrast on 1",
+    ),
     "TeX": (r"<p>where \(x_t\) is</p>", "TeX as it was typed"),
     "dollars": (r"<p>where $x_t$ is</p>", "TeX as it was typed"),
     "formula": ("<math alttext='x'></math>", "a formula without a size"),
-    "fold": ("<details><summary onclick='event.preventDefault()'>Hint</summary>x</details>", "a fold that does not open"),
-    "copy": ("<div><pre><code>a = 1</code></pre><button class='code-copy-button'>copy</button></div>", "the copy button gives"),
-    "always light": ("<style>body{background:#fff !important;color:#000}</style>", "the page stays light"),
-    "nothing": ("<p>good, 3 $ and 4 $</p>", None)}
+    "fold": (
+        "<details><summary onclick='event.preventDefault()'>Hint</summary>x</details>",
+        "a fold that does not open",
+    ),
+    "copy": (
+        "<div><pre><code>a = 1</code></pre><button class='code-copy-button'>copy</button></div>",
+        "the copy button gives",
+    ),
+    "always light": (
+        "<style>body{background:#fff !important;color:#000}</style>",
+        "the page stays light",
+    ),
+    "nothing": ("<p>good, 3 $ and 4 $</p>", None),
+}
 
 
 def is_red():
     from discrete_diffusion.viz import text_player
-    good = str(text_player([f"word {i}" for i in range(60)], [f"t = {i}" for i in range(60)], alt="sixty words", interval=50))
+
+    good = str(
+        text_player(
+            [f"word {i}" for i in range(60)],
+            [f"t = {i}" for i in range(60)],
+            alt="sixty words",
+            interval=50,
+        )
+    )
     cases = dict(BROKEN)
     cases["player"] = (good, None)
-    for name, old, new, says in [("player without its script", "document.querySelectorAll(", "(x=>[])(", "its picture stays"), ("player that stays", "view.textContent='';D.frames", "D.frames.slice(0,0)&&[[]];D.frames.slice(0,0)", "its picture stays"),
-                                 ("player without a caption", "title.textContent=D.titles[now]", "0", "its slider says"), ("player that does not stop", "clearInterval(timer);", "", "does not stop"),
-                                 ("player without a name", 'aria-label="Player: sixty words"', "", "it has no name"), ("player without keys", "root.addEventListener('keydown'", "root.addEventListener('nokey'", "the space bar does not start it"),
-                                 ("player without a drag", "slider.addEventListener('input'", "slider.addEventListener('noinput'", "dragged to the middle")]:
+    for name, old, new, says in [
+        (
+            "player without its script",
+            "document.querySelectorAll(",
+            "(x=>[])(",
+            "its picture stays",
+        ),
+        (
+            "player that stays",
+            "view.textContent='';D.frames",
+            "D.frames.slice(0,0)&&[[]];D.frames.slice(0,0)",
+            "its picture stays",
+        ),
+        (
+            "player without a caption",
+            "title.textContent=D.titles[now]",
+            "0",
+            "its slider says",
+        ),
+        (
+            "player that does not stop",
+            "clearInterval(timer);",
+            "",
+            "does not stop",
+        ),
+        (
+            "player without a name",
+            'aria-label="Player: sixty words"',
+            "",
+            "it has no name",
+        ),
+        (
+            "player without keys",
+            "root.addEventListener('keydown'",
+            "root.addEventListener('nokey'",
+            "the space bar does not start it",
+        ),
+        (
+            "player without a drag",
+            "slider.addEventListener('input'",
+            "slider.addEventListener('noinput'",
+            "dragged to the middle",
+        ),
+    ]:
         assert good.count(old) == 1, (name, good.count(old))
         cases[name] = (good.replace(old, new), says)
     with tempfile.TemporaryDirectory() as folder:
-        for name, (body, _) in cases.items(): (Path(folder) / f"{name}.html").write_text(HEAD + body + "</main></body></html>", encoding="utf-8")
-        with served(folder) as home: seen = visit_all(home, [f"{n}.html" for n in cases], tell=False)
+        for name, (body, _) in cases.items():
+            (Path(folder) / f"{name}.html").write_text(
+                HEAD + body + "</main></body></html>", encoding="utf-8"
+            )
+        with served(folder) as home:
+            seen = visit_all(home, [f"{n}.html" for n in cases], tell=False)
         busy = Path(folder) / "busy.html"
-        busy.write_text(HEAD + "<script>const end = performance.now() + 3000; while (performance.now() < end);</script></main></body></html>", encoding="utf-8")
-        with chromium() as browser: assert (t := answers(browser, Path(folder), busy.name)) > SOON, f"a page that computes for three seconds answers after {t:.1f} s"
+        busy.write_text(
+            HEAD
+            + "<script>const end = performance.now() + 3000; while (performance.now() < end);</script></main></body></html>",
+            encoding="utf-8",
+        )
+        with chromium() as browser:
+            assert (t := answers(browser, Path(folder), busy.name)) > SOON, (
+                f"a page that computes for three seconds answers after {t:.1f} s"
+            )
     for name, (_, says) in cases.items():
         said = seen[f"{name}.html"][0]
-        assert (any(says in s for s in said) if says else not said), f"a page with {name}: expected {says!r}, heard {said}"
-    bare = dict(ids=set(), links=[], turns=dict(previous=None, next=None), loads=[])
-    pages = {"index.html": dict(bare, links=["h/a.html#gone", "h/none.html"], turns=dict(previous=None, next="h/a.html")), "a.html": dict(bare), "b.html": dict(bare)}
+        assert any(says in s for s in said) if says else not said, (
+            f"a page with {name}: expected {says!r}, heard {said}"
+        )
+    bare = dict(
+        ids=set(), links=[], turns=dict(previous=None, next=None), loads=[]
+    )
+    pages = {
+        "index.html": dict(
+            bare,
+            links=["h/a.html#gone", "h/none.html"],
+            turns=dict(previous=None, next="h/a.html"),
+        ),
+        "a.html": dict(bare),
+        "b.html": dict(bare),
+    }
     said = links(pages, "h/")
-    assert [w for w in ("the anchor of a.html#gone", "none.html leads to no page", "a.html: previous does not lead back", "b.html: no way") if not any(w in s for s in said)] == [] and len(said) == 4, said
+    assert [
+        w
+        for w in (
+            "the anchor of a.html#gone",
+            "none.html leads to no page",
+            "a.html: previous does not lead back",
+            "b.html: no way",
+        )
+        if not any(w in s for s in said)
+    ] == [] and len(said) == 4, said
     return len(cases)
 
 
 def fresh(folder):
     "Whether the site was built after the last change of what it is made from."
-    sources = [*NBS.iterdir(), ROOT / "settings.ini", ROOT / "_quarto.yml", *(ROOT / "scripts").glob("*.py")]
-    return (folder / "index.html").exists() and (folder / "index.html").stat().st_mtime > max(p.stat().st_mtime for p in sources)
+    sources = [
+        *NBS.iterdir(),
+        ROOT / "settings.ini",
+        ROOT / "_quarto.yml",
+        *(ROOT / "scripts").glob("*.py"),
+    ]
+    return (folder / "index.html").exists() and (
+        folder / "index.html"
+    ).stat().st_mtime > max(p.stat().st_mtime for p in sources)
 
 
 def main(*words):
     start, folder = time.time(), ROOT / "_docs"
     quick, words = "--fits" in words, [w for w in words if w != "--fits"]
     prepared()
-    if not fresh(folder): subprocess.run([sys.executable, str(ROOT / "scripts" / "build_site.py")], cwd=ROOT, check=True)
+    if not fresh(folder):
+        subprocess.run(
+            [sys.executable, str(ROOT / "scripts" / "build_site.py")],
+            cwd=ROOT,
+            check=True,
+        )
     broken = 0 if words or quick else is_red()
-    names = sorted((f"{Path(w).stem}.html" for w in words) if words else (f"{p.stem}.html" for p in notebooks()), key=lambda n: -(folder / n).stat().st_size)
+    names = sorted(
+        (f"{Path(w).stem}.html" for w in words)
+        if words
+        else (f"{p.stem}.html" for p in notebooks()),
+        key=lambda n: -(folder / n).stat().st_size,
+    )
     with served(folder) as home:
         seen = visit_all(home, names, look=look_quickly if quick else visit)
-        said = [f"{name}: {s}" for name, (complaints, _) in seen.items() for s in complaints]
+        said = [
+            f"{name}: {s}"
+            for name, (complaints, _) in seen.items()
+            for s in complaints
+        ]
         if quick:
-            if said: sys.exit("\n".join(said))
-            print(f"{len(names)} pages fit, on a desk and on a phone, in light and dark, without an error: {time.time() - start:.0f} s")
+            if said:
+                sys.exit("\n".join(said))
+            print(
+                f"{len(names)} pages fit, on a desk and on a phone, in light and dark, without an error: {time.time() - start:.0f} s"
+            )
             return
         pages = {name: found for name, (_, found) in seen.items() if found}
-        if words or len(pages) < len(names): print("\n".join(said)); sys.exit(1 if said else 0)
-        said += links(pages, home, {p.relative_to(folder).as_posix() for p in folder.rglob("*.ipynb")})
-        heavy, sizes = weights(pages, folder, home); said += heavy
+        if words or len(pages) < len(names):
+            print("\n".join(said))
+            sys.exit(1 if said else 0)
+        said += links(
+            pages,
+            home,
+            {p.relative_to(folder).as_posix() for p in folder.rglob("*.ipynb")},
+        )
+        heavy, sizes = weights(pages, folder, home)
+        said += heavy
         with chromium() as browser:
             for look in (search, toggle, phone):
-                context = browser.new_context(viewport=DESK, color_scheme="light")
+                context = browser.new_context(
+                    viewport=DESK, color_scheme="light"
+                )
                 with listening(context, home) as (page, complaints, _):
-                    try: said += look(page, home) + complaints
-                    except Error as e: said.append(f"{look.__name__}: {str(e).splitlines()[0]}")
+                    try:
+                        said += look(page, home) + complaints
+                    except Error as e:
+                        said.append(
+                            f"{look.__name__}: {str(e).splitlines()[0]}"
+                        )
                 context.close()
-            with_players = [n for n in names if (folder / n).read_text(encoding="utf-8").count("data-player=")]
-            some = list(dict.fromkeys(["index.html", names[0], with_players[-1]]))
-            if not by_quarto(folder): said += from_disk(browser, folder, some)
-            waits = {n: answers(browser, folder, n) for n in ("index.html", names[0])}
-    said += [f"{n}: a slow machine waits {t:.1f} s for it, at most {SOON} are allowed" for n, t in waits.items() if t > SOON]
-    if said: sys.exit("\n".join(said))
+            with_players = [
+                n
+                for n in names
+                if (folder / n)
+                .read_text(encoding="utf-8")
+                .count("data-player=")
+            ]
+            some = list(
+                dict.fromkeys(["index.html", names[0], with_players[-1]])
+            )
+            if not by_quarto(folder):
+                said += from_disk(browser, folder, some)
+            waits = {
+                n: answers(browser, folder, n) for n in ("index.html", names[0])
+            }
+    said += [
+        f"{n}: a slow machine waits {t:.1f} s for it, at most {SOON} are allowed"
+        for n, t in waits.items()
+        if t > SOON
+    ]
+    if said:
+        sys.exit("\n".join(said))
     top = max(sizes, key=lambda n: sizes[n][0])
-    print(f"{len(pages)} pages in a browser, nothing to complain of; {broken} broken ones found; the first page {sizes['index.html'][1] / 1e3:.0f} kB without pictures, the heaviest, {top}, {sizes[top][0] / 1e3:.0f} kB; "
-          f"a slow machine has them after {' and '.join(f'{t:.1f}' for t in waits.values())} s: {time.time() - start:.0f} s")
+    print(
+        f"{len(pages)} pages in a browser, nothing to complain of; {broken} broken ones found; the first page {sizes['index.html'][1] / 1e3:.0f} kB without pictures, the heaviest, {top}, {sizes[top][0] / 1e3:.0f} kB; "
+        f"a slow machine has them after {' and '.join(f'{t:.1f}' for t in waits.values())} s: {time.time() - start:.0f} s"
+    )
 
 
-if __name__ == "__main__": main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,5 +1,11 @@
 "An installed wheel carries the trained weights, the exercises' references and the table of results: built without a network, unpacked elsewhere, they load from there."
-import os, shutil, subprocess, sys, tempfile, time
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,15 +24,62 @@ if __name__ == "__main__":
     start, weights = time.time(), ROOT / "discrete_diffusion" / "weights"
     names = sorted(p.stem for p in weights.glob("*.safetensors"))
     with tempfile.TemporaryDirectory() as top:
-        top = Path(top); (top / "src").mkdir()
-        for n in ("setup.py", "settings.ini", "README.md", "LICENSE", "MANIFEST.in"): shutil.copy(ROOT / n, top / "src")
-        shutil.copytree(ROOT / "discrete_diffusion", top / "src" / "discrete_diffusion", ignore=shutil.ignore_patterns("__pycache__"))
+        top = Path(top)
+        (top / "src").mkdir()
+        for n in (
+            "setup.py",
+            "settings.ini",
+            "README.md",
+            "LICENSE",
+            "MANIFEST.in",
+        ):
+            shutil.copy(ROOT / n, top / "src")
+        shutil.copytree(
+            ROOT / "discrete_diffusion",
+            top / "src" / "discrete_diffusion",
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
         pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
-        subprocess.run([*pip, "wheel", "./src", "--no-build-isolation", "--no-deps", "--no-index", "-w", "out"], cwd=top, check=True)
-        subprocess.run([*pip, "install", "--no-deps", "--no-index", "--target", "site", *map(str, (top / "out").glob("*.whl"))], cwd=top, check=True)
-        said = subprocess.run([sys.executable, "-c", LOAD, str(top / "site")], cwd=top, check=True, capture_output=True, text=True,
-                              env=dict(os.environ, PYTHONPATH=str(top / "site"))).stdout.split()
-    assert names and said == names, f"in the repository {names}, in the wheel {said}"
+        subprocess.run(
+            [
+                *pip,
+                "wheel",
+                "./src",
+                "--no-build-isolation",
+                "--no-deps",
+                "--no-index",
+                "-w",
+                "out",
+            ],
+            cwd=top,
+            check=True,
+        )
+        subprocess.run(
+            [
+                *pip,
+                "install",
+                "--no-deps",
+                "--no-index",
+                "--target",
+                "site",
+                *map(str, (top / "out").glob("*.whl")),
+            ],
+            cwd=top,
+            check=True,
+        )
+        said = subprocess.run(
+            [sys.executable, "-c", LOAD, str(top / "site")],
+            cwd=top,
+            check=True,
+            capture_output=True,
+            text=True,
+            env=dict(os.environ, PYTHONPATH=str(top / "site")),
+        ).stdout.split()
+    assert names and said == names, (
+        f"in the repository {names}, in the wheel {said}"
+    )
     total = sum(p.stat().st_size for p in weights.glob("*.*"))
     assert total <= 8_000_000, total
-    print(f"a wheel carries {', '.join(names)} ({total:,} bytes): {time.time() - start:.0f} s")
+    print(
+        f"a wheel carries {', '.join(names)} ({total:,} bytes): {time.time() - start:.0f} s"
+    )
