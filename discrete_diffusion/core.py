@@ -18,8 +18,8 @@ from jaxtyping import Float, Int64, jaxtyped
 from torch import Tensor
 
 # %% ../nbs/00_core.ipynb #00-core-threads
-# `nbdev_test` runs as many notebooks at a time as there are processors, and says
-# so by IN_TEST: each of them takes one thread, unless OMP_NUM_THREADS says more.
+# `nbdev_test` runs as many notebooks at a time as there are processors, and
+# says so by IN_TEST: each takes one thread, unless OMP_NUM_THREADS says more.
 if "IN_TEST" in os.environ and "OMP_NUM_THREADS" not in os.environ:
     torch.set_num_threads(1)
 
@@ -108,8 +108,8 @@ def check_states(
     n: int,  # number of states
     name: str = "x",  # the argument's name
 ) -> Tensor:  # x, unchanged
-    """An int64 tensor of any shape with entries in 0..n-1. Raises TypeError (not
-    such a tensor) or ValueError (out of range)."""
+    """An int64 tensor of any shape with entries in 0..n-1. Raises TypeError
+    (not such a tensor) or ValueError (out of range)."""
     if not isinstance(x, Tensor):
         came = type(x).__name__
         raise TypeError(
@@ -232,9 +232,10 @@ def check_probs(
     last: int | None = None,  # the size that the last axis must have
     tol: float = 1e-4,  # how far a float32 row may be from one
 ) -> Tensor:  # p, unchanged
-    """A float tensor of shape (..., N) with rows that are distributions: finite,
-    non-negative, of sum one. The sum may be off by `tol` in float32, by 1e-8 in
-    float64, by 2e-2 in half precision. Raises TypeError or ValueError."""
+    """A float tensor of shape (..., N) with rows that are distributions:
+    finite, non-negative, of sum one. The sum may be off by `tol` in float32, by
+    1e-8 in float64, by 2e-2 in half precision. Raises TypeError or
+    ValueError."""
     check_finite(p, name)
     size = p.shape[-1] if p.ndim else 0
     if size == 0 or last not in (None, size):
@@ -258,8 +259,9 @@ def per_item(
     t: Tensor,  # times, or any numbers, of shape () or (batch,)
     x: Tensor,  # states of shape (batch, *shape)
 ) -> Tensor:  # t with shape () or (batch, 1, ..., 1), on x's device
-    """Reshape one number per batch item so that it broadcasts against `x`. Raises
-    TypeError for what is no tensor, ValueError if the batch sizes differ."""
+    """Reshape one number per batch item so that it broadcasts against `x`.
+    Raises TypeError for what is no tensor, ValueError if the batch sizes
+    differ."""
     if not isinstance(t, Tensor) or not isinstance(x, Tensor):
         came = f"{type(t).__name__} and {type(x).__name__}"
         raise TypeError(f"t, x: expected two tensors, got {came}")
@@ -281,10 +283,11 @@ Time = numbers.Real | Float[Tensor, ""] | Float[Tensor, "batch"]
 def door(
     function: Callable,  # its parameters have types in jaxtyping's notation
 ) -> Callable:
-    """`function` behind a check of its arguments: types and shapes as the signature has
-    them; by name, states (`x_0`, `x_s`, `x_t`, of `kernel` or `self`), times (`s`, `t`,
-    handed on as float64) and probabilities (`p_0`, `p_full`, `p_loo`).
-    TypeError for a wrong type, ValueError for a wrong shape or value."""
+    """`function` behind a check of its arguments: types and shapes as the
+    signature has them; by name, states (`x_0`, `x_s`, `x_t`, of `kernel` or
+    `self`), times (`s`, `t`, handed on as float64) and probabilities (`p_0`,
+    `p_full`, `p_loo`). TypeError for a wrong type, ValueError for a wrong shape
+    or value."""
     signature = inspect.signature(function)
 
     @functools.wraps(function)
@@ -312,9 +315,10 @@ def _check_type(name, value, expected, given):
         for other, tensor in given.items()
         if isinstance(tensor, Tensor) and other != name
     ]
+    beside = f" beside {', '.join(earlier)}" if earlier else ""
     raise ValueError(
-        f"{name}: expected {_readable(expected)}, got shape {tuple(value.shape)}"
-        + (f" beside {', '.join(earlier)}" if earlier else "")
+        f"{name}: expected {_readable(expected)}, "
+        f"got shape {tuple(value.shape)}{beside}"
     )
 
 
@@ -429,8 +433,8 @@ def draw(
 def entropy(
     p: Tensor,  # (..., N) probabilities
 ) -> Tensor:  # (...,) nats, in p's dtype
-    """Entropy of each row in nats, between 0 and log N. Raises what `check_probs`
-    raises."""
+    """Entropy of each row in nats, between 0 and log N. Raises what
+    `check_probs` raises."""
     return torch.special.entr(check_probs(p, "p")).sum(-1)
 
 # %% ../nbs/00_core.ipynb #00-core-w2
@@ -438,8 +442,8 @@ def write_atomically(
     path: str | Path,  # the file; its folder must exist
     data: bytes,  # all of it
 ) -> Path:  # the file
-    """All of the data under this name, or what stood there before. Raises OSError
-    (no space, no right); nothing half-written is left then."""
+    """All of the data under this name, or what stood there before. Raises
+    OSError (no space, no right); nothing half-written is left then."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
