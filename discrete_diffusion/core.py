@@ -18,103 +18,161 @@ from jaxtyping import Float, Int64, jaxtyped
 from torch import Tensor
 
 # %% ../nbs/00_core.ipynb #00-core-threads
-# `nbdev_test` runs as many notebooks at a time as there are processors, and says
-# so by IN_TEST: each of them takes one thread, unless OMP_NUM_THREADS says more.
+# `nbdev_test` runs as many notebooks at a time as there are processors, and
+# says so by IN_TEST: each takes one thread, unless OMP_NUM_THREADS says more.
 if "IN_TEST" in os.environ and "OMP_NUM_THREADS" not in os.environ:
     torch.set_num_threads(1)
 
 # %% ../nbs/00_core.ipynb #00-core-23
-def check_count(n, # what came
-                name: str, # the argument's name, for the message
-                least: int = 1, # the smallest count that is allowed
-                ) -> int: # the same number as a Python int
-    "`n` as an int of at least `least`. Raises TypeError for anything but an integer (a bool too), ValueError if too small."
+def check_count(
+    n,  # what came
+    name: str,  # the argument's name, for the message
+    least: int = 1,  # the smallest count that is allowed
+) -> int:  # the same number as a Python int
+    """`n` as an int of at least `least`. Raises TypeError for anything but an
+    integer (a bool too), ValueError if too small."""
     if isinstance(n, bool) or not isinstance(n, numbers.Integral):
-        raise TypeError(f"{name}: expected an integer, got {type(n).__name__} {n!r}")
-    if n < least: raise ValueError(f"{name}: expected at least {least}, got {n}")
+        raise TypeError(
+            f"{name}: expected an integer, got {type(n).__name__} {n!r}"
+        )
+    if n < least:
+        raise ValueError(f"{name}: expected at least {least}, got {n}")
     return int(n)
 
-# %% ../nbs/00_core.ipynb #44027a26
-def _range_text(least, most, above, below, word):
+# %% ../nbs/00_core.ipynb #c00-range
+def _in_range(number, least, most, above, below) -> bool:
+    "Is it in the range? An infinite number only where it is an end."
+    return (
+        (math.isfinite(number) or number in (least, most, above, below))
+        and (least is None or number >= least)
+        and (most is None or number <= most)
+        and (above is None or number > above)
+        and (below is None or number < below)
+    )
+
+
+def _range_text(least, most, above, below, word) -> str:
     "How a range reads in a message."
-    low, high = (least if above is None else above), (most if below is None else below)
-    if low is not None and high is not None and high < math.inf:
-        return f"a {word} in {'[' if above is None else '('}{low:g}, {high:g}{']' if below is None else ')'}"
-    finite = "" if high == math.inf or low == -math.inf else "finite "
+    low = least if above is None else above
+    high = most if below is None else below
+    up_to_a_number = high is not None and high < math.inf
+    if low is not None and up_to_a_number:
+        left = "[" if above is None else "("
+        right = "]" if below is None else ")"
+        return f"a {word} in {left}{low:g}, {high:g}{right}"
+    if not (high == math.inf or low == -math.inf):
+        word = f"finite {word}"
     if low is not None and low > -math.inf:
-        return f"a {finite}{word} {'of at least' if above is None else 'above'} {low:g}"
-    if high is not None and high < math.inf:
-        return f"a {finite}{word} {'of at most' if below is None else 'below'} {high:g}"
-    return f"a {finite}{word}"
+        return f"a {word} {'of at least' if above is None else 'above'} {low:g}"
+    if up_to_a_number:
+        return f"a {word} {'of at most' if below is None else 'below'} {high:g}"
+    return f"a {word}"
 
-
-def check_number(v, # what came
-                 name: str, # the argument's name, for the message
-                 least: float | None = None, # the smallest value that is allowed
-                 most: float | None = None, # the largest value that is allowed
-                 above: float | None = None, # all values up to this one are refused
-                 below: float | None = None, # this value and all larger ones are refused
-                 word: str = "number", # what to call it in the message, such as "share"
-                 ) -> float: # the same number as a Python float
-    """`v` as a finite float in the range; infinity passes where that end of the range is infinite. Takes Python's and NumPy's
-    real numbers and tensors or arrays without an axis. Raises TypeError for anything else (a bool too), ValueError out of range."""
-    expected = _range_text(least, most, above, below, word)
-    given = v
-    if isinstance(v, (Tensor, np.ndarray)) and v.ndim == 0:
-        v = v.detach().item() if isinstance(v, Tensor) else v.item()
-    if isinstance(v, bool) or not isinstance(v, numbers.Real):
-        raise TypeError(f"{name}: expected {expected}, got {type(given).__name__} {given!r}")
+# %% ../nbs/00_core.ipynb #44027a26
+def _as_float(real) -> float:
+    "A real number as a float; one too large for that is infinite."
     try:
-        number = float(v)
+        return float(real)
     except OverflowError:
-        number = math.inf if v > 0 else -math.inf
-    ends = [end for end in (least, most, above, below) if end is not None]
-    good = math.isfinite(number) or number in ends
-    good = good and (least is None or number >= least) and (most is None or number <= most)
-    good = good and (above is None or number > above) and (below is None or number < below)
-    if not good:
-        raise ValueError(f"{name}: expected {expected}, got {v}")
+        return math.inf if real > 0 else -math.inf
+
+
+def check_number(
+    v,  # what came
+    name: str,  # the argument's name, for the message
+    least: float | None = None,  # the smallest value that is allowed
+    most: float | None = None,  # the largest value that is allowed
+    above: float | None = None,  # all values up to this one are refused
+    below: float | None = None,  # this value and all larger ones are refused
+    word: str = "number",  # what to call it in the message, such as "share"
+) -> float:  # the same number as a Python float
+    """`v` as a finite float in the range; infinity passes where that end of the
+    range is infinite. Takes Python's and NumPy's real numbers and tensors or
+    arrays without an axis. Raises TypeError for anything else (a bool too),
+    ValueError out of range."""
+    expected = _range_text(least, most, above, below, word)
+    has_axes = getattr(v, "ndim", 0) > 0
+    is_array = isinstance(v, (Tensor, np.ndarray)) and not has_axes
+    real = v.item() if is_array else v
+    if isinstance(real, bool) or not isinstance(real, numbers.Real):
+        came = f"{type(v).__name__} {v!r}"
+        raise TypeError(f"{name}: expected {expected}, got {came}")
+    number = _as_float(real)
+    if not _in_range(number, least, most, above, below):
+        raise ValueError(f"{name}: expected {expected}, got {real}")
     return number
 
 # %% ../nbs/00_core.ipynb #00-core-26
-def check_states(x, # what came
-                 n: int, # number of states
-                 name: str = "x", # the argument's name
-                 ) -> Tensor: # x, unchanged
-    "An int64 tensor of any shape with entries in 0..n-1. Raises TypeError (not such a tensor) or ValueError (out of range)."
-    if not isinstance(x, Tensor): raise TypeError(f"{name}: expected a tensor of int64 states, got {type(x).__name__}")
-    if x.dtype != torch.int64: raise TypeError(f"{name}: expected states of dtype int64, got {x.dtype}")
+def check_states(
+    x,  # what came
+    n: int,  # number of states
+    name: str = "x",  # the argument's name
+) -> Tensor:  # x, unchanged
+    """An int64 tensor of any shape with entries in 0..n-1. Raises TypeError
+    (not such a tensor) or ValueError (out of range)."""
+    if not isinstance(x, Tensor):
+        came = type(x).__name__
+        raise TypeError(
+            f"{name}: expected a tensor of int64 states, got {came}"
+        )
+    if x.dtype != torch.int64:
+        raise TypeError(
+            f"{name}: expected states of dtype int64, got {x.dtype}"
+        )
     if x.numel():
-        lo, hi = (int(v) for v in x.aminmax())
-        if lo < 0 or hi >= n: raise ValueError(f"{name}: expected states in 0..{n - 1}, got values from {lo} to {hi}")
+        low, high = (int(v) for v in x.aminmax())
+        if low < 0 or high >= n:
+            raise ValueError(
+                f"{name}: expected states in 0..{n - 1}, "
+                f"got values from {low} to {high}"
+            )
     return x
 
 # %% ../nbs/00_core.ipynb #00-core-29
-def has_float64(device: torch.device | str) -> bool: # False on Apple's "mps"
+def has_float64(
+    device: torch.device | str,  # where tensors are
+) -> bool:  # False on Apple's "mps"
     "Whether the device can hold float64 tensors."
     return torch.device(device).type != "mps"
 
 
-def wide(x: Tensor) -> Tensor:
+def wide(
+    x: Tensor,  # of any float dtype
+) -> Tensor:
     "x in float64, or in float32 on a device that has no float64."
     return x.double() if has_float64(x.device) else x.float()
 
-
-def check_times(t, # a number, or a float tensor of shape () or (batch,)
-                name: str = "t", # the argument's name
-                batch: int | None = None, # the batch size that a tensor of times must have
-                ) -> Tensor: # float64, shape () or (batch,)
-    "Times in [0, 1] as float64. Raises TypeError (not a real number or float tensor), ValueError (out of range, shape)."
+# %% ../nbs/00_core.ipynb #c00-times
+def check_times(
+    t,  # a number, or a float tensor of shape () or (batch,)
+    name: str = "t",  # the argument's name
+    batch: int | None = None,  # the batch size a tensor of times must have
+) -> Tensor:  # float64, shape () or (batch,)
+    """Times in [0, 1] as float64. Raises TypeError (not a real number or float
+    tensor), ValueError (out of range, shape)."""
     if isinstance(t, bool) or not isinstance(t, (numbers.Real, Tensor)):
-        raise TypeError(f"{name}: expected a number or a float tensor, got {type(t).__name__}")
-    if isinstance(t, Tensor):
-        if not t.is_floating_point(): raise TypeError(f"{name}: expected a float tensor of times, got dtype {t.dtype}")
-        if not has_float64(t.device): t = t.cpu()
+        came = type(t).__name__
+        raise TypeError(
+            f"{name}: expected a number or a float tensor, got {came}"
+        )
+    if isinstance(t, Tensor) and not t.is_floating_point():
+        raise TypeError(
+            f"{name}: expected a float tensor of times, got dtype {t.dtype}"
+        )
+    if isinstance(t, Tensor) and not has_float64(t.device):
+        t = t.cpu()
     t = torch.as_tensor(t, dtype=torch.float64)
     if t.numel() and not bool(((t >= 0) & (t <= 1)).all()):
-        raise ValueError(f"{name}: expected times in [0, 1], got values from {t.min().item()} to {t.max().item()}")
-    if t.ndim > 1 or (batch is not None and t.ndim == 1 and len(t) != batch):
-        raise ValueError(f"{name}: expected shape () or ({'batch' if batch is None else batch},), got {tuple(t.shape)}")
+        raise ValueError(
+            f"{name}: expected times in [0, 1], "
+            f"got values from {t.min().item()} to {t.max().item()}"
+        )
+    fits = batch is None or t.ndim == 0 or len(t) == batch
+    if t.ndim > 1 or not fits:
+        size = "batch" if batch is None else batch
+        raise ValueError(
+            f"{name}: expected shape () or ({size},), got {tuple(t.shape)}"
+        )
     return t
 
 
@@ -125,52 +183,94 @@ def check_order(
     "Raise ValueError unless s < t everywhere."
     if bool((s >= t).any()):
         raise ValueError(
-            f"s: expected s < t, got s = {s.tolist()} and t = {t.tolist()}"[:200]
+            f"s: expected s < t, got s = {s.tolist()} and t = {t.tolist()}"[
+                :200
+            ]
         )
     return s, t
 
 # %% ../nbs/00_core.ipynb #00-core-32
-def check_finite(x, # what came
-                 name: str, # the argument's name
-                 ) -> Tensor: # x, unchanged
+def check_finite(
+    x,  # what came
+    name: str,  # the argument's name
+) -> Tensor:  # x, unchanged
     "A float tensor without NaN or infinity. Raises TypeError or ValueError."
     if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise TypeError(f"{name}: expected a float tensor, got {getattr(x, 'dtype', type(x).__name__)}")
-    if torch.compiler.is_compiling(): return x          # a compiler knows types and shapes, no values
+        came = getattr(x, "dtype", type(x).__name__)
+        raise TypeError(f"{name}: expected a float tensor, got {came}")
+    if torch.compiler.is_compiling():  # then types and shapes, but no values
+        return x
     bad = int((~torch.isfinite(x)).sum())
-    if bad: raise ValueError(f"{name}: expected finite numbers, got NaN or infinity in {bad} of {x.numel()} entries")
+    if bad:
+        raise ValueError(
+            f"{name}: expected finite numbers, "
+            f"got NaN or infinity in {bad} of {x.numel()} entries"
+        )
     return x
 
 
-def check_probs(p, # what came
-                name: str = "p", # the argument's name
-                last: int | None = None, # the size that the last axis must have
-                tol: float = 1e-4, # how far a float32 row may be from one
-                ) -> Tensor: # p, unchanged
-    """A float tensor of shape (..., N) with rows that are distributions: finite, non-negative, of sum one.
-    The sum may be off by `tol` in float32, by 1e-8 in float64, by 2e-2 in half precision. Raises TypeError or ValueError."""
-    check_finite(p, name)
-    if p.ndim == 0 or p.shape[-1] != (p.shape[-1] if last is None else last) or p.shape[-1] == 0:
-        raise ValueError(f"{name}: expected a last axis of {'at least one state' if last is None else f'size {last}'}, got shape {tuple(p.shape)}")
-    if not p.numel(): return p
-    if p.min() < 0: raise ValueError(f"{name}: expected non-negative probabilities, got {p.min().item():.3g}")
-    tol = 1e-8 if p.dtype == torch.float64 else tol if p.dtype == torch.float32 else 2e-2
-    total = p.detach().sum(-1, dtype=p.dtype if p.dtype == torch.float64 else torch.float32)
+def _check_sums(p, name, tol):
+    "Raise ValueError unless each row sums to one, as far as the dtype can."
+    double = p.dtype == torch.float64
+    if double:
+        tol = 1e-8
+    elif p.dtype != torch.float32:
+        tol = 2e-2
+    total = p.detach().sum(-1, dtype=p.dtype if double else torch.float32)
     off = (total - 1).abs()
     if off.max() > tol:
-        raise ValueError(f"{name}: expected rows that sum to one, got a row with sum {total.flatten()[off.argmax()].item():.6g}"
-                         f" (off by {off.max().item():.2g})")
+        worst = total.flatten()[off.argmax()].item()
+        raise ValueError(
+            f"{name}: expected rows that sum to one, got a row with sum "
+            f"{worst:.6g} (off by {off.max().item():.2g})"
+        )
+
+# %% ../nbs/00_core.ipynb #c00-probs
+def check_probs(
+    p,  # what came
+    name: str = "p",  # the argument's name
+    last: int | None = None,  # the size that the last axis must have
+    tol: float = 1e-4,  # how far a float32 row may be from one
+) -> Tensor:  # p, unchanged
+    """A float tensor of shape (..., N) with rows that are distributions:
+    finite, non-negative, of sum one. The sum may be off by `tol` in float32, by
+    1e-8 in float64, by 2e-2 in half precision. Raises TypeError or
+    ValueError."""
+    check_finite(p, name)
+    size = p.shape[-1] if p.ndim else 0
+    if size == 0 or last not in (None, size):
+        wanted = "at least one state" if last is None else f"size {last}"
+        raise ValueError(
+            f"{name}: expected a last axis of {wanted}, "
+            f"got shape {tuple(p.shape)}"
+        )
+    if not p.numel():
+        return p
+    if p.min() < 0:
+        raise ValueError(
+            f"{name}: expected non-negative probabilities, "
+            f"got {p.min().item():.3g}"
+        )
+    _check_sums(p, name, tol)
     return p
 
 # %% ../nbs/00_core.ipynb #00-core-35
-def per_item(t: Tensor, # times, or any numbers, of shape () or (batch,)
-             x: Tensor, # states of shape (batch, *shape)
-             ) -> Tensor: # t with shape () or (batch, 1, ..., 1), on x's device
-    "Reshape one number per batch item so that it broadcasts against `x`. Raises ValueError if the batch sizes differ."
+def per_item(
+    t: Tensor,  # times, or any numbers, of shape () or (batch,)
+    x: Tensor,  # states of shape (batch, *shape)
+) -> Tensor:  # t with shape () or (batch, 1, ..., 1), on x's device
+    """Reshape one number per batch item so that it broadcasts against `x`.
+    Raises TypeError for what is no tensor, ValueError if the batch sizes
+    differ."""
     if not isinstance(t, Tensor) or not isinstance(x, Tensor):
-        raise TypeError(f"t, x: expected two tensors, got {type(t).__name__} and {type(x).__name__}")
-    if t.ndim > 1 or (t.ndim == 1 and (x.ndim == 0 or len(t) != len(x))):
-        raise ValueError(f"t: expected shape () or (batch,) for states of shape {tuple(x.shape)}, got {tuple(t.shape)}")
+        came = f"{type(t).__name__} and {type(x).__name__}"
+        raise TypeError(f"t, x: expected two tensors, got {came}")
+    items = len(x) if x.ndim else None
+    if t.ndim > 1 or (t.ndim == 1 and len(t) != items):
+        raise ValueError(
+            "t: expected shape () or (batch,) for states of shape "
+            f"{tuple(x.shape)}, got {tuple(t.shape)}"
+        )
     if t.dtype == torch.float64 and not has_float64(x.device):
         t = t.float()
     t = t.to(x.device)
@@ -183,10 +283,11 @@ Time = numbers.Real | Float[Tensor, ""] | Float[Tensor, "batch"]
 def door(
     function: Callable,  # its parameters have types in jaxtyping's notation
 ) -> Callable:
-    """`function` behind a check of its arguments: types and shapes as the signature has
-    them; by name, states (`x_0`, `x_s`, `x_t`, of `kernel` or `self`), times (`s`, `t`,
-    handed on as float64) and probabilities (`p_0`, `p_full`, `p_loo`).
-    TypeError for a wrong type, ValueError for a wrong shape or value."""
+    """`function` behind a check of its arguments: types and shapes as the
+    signature has them; by name, states (`x_0`, `x_s`, `x_t`, of `kernel` or
+    `self`), times (`s`, `t`, handed on as float64) and probabilities (`p_0`,
+    `p_full`, `p_loo`). TypeError for a wrong type, ValueError for a wrong shape
+    or value."""
     signature = inspect.signature(function)
 
     @functools.wraps(function)
@@ -214,9 +315,10 @@ def _check_type(name, value, expected, given):
         for other, tensor in given.items()
         if isinstance(tensor, Tensor) and other != name
     ]
+    beside = f" beside {', '.join(earlier)}" if earlier else ""
     raise ValueError(
-        f"{name}: expected {_readable(expected)}, got shape {tuple(value.shape)}"
-        + (f" beside {', '.join(earlier)}" if earlier else "")
+        f"{name}: expected {_readable(expected)}, "
+        f"got shape {tuple(value.shape)}{beside}"
     )
 
 
@@ -233,20 +335,31 @@ def _readable(expected) -> str:
     "A type as a reader writes it."
     return getattr(expected, "__name__", str(expected)).replace("numbers.", "")
 
-
+# %% ../nbs/00_core.ipynb #c00-values
 def _check_values(given: dict):
     "What the names of the course's notation promise. Times become float64."
     kernel = given.get("kernel", given.get("self"))
-    symbols, states = getattr(kernel, "K", None), getattr(kernel, "N", None)
+    symbols = getattr(kernel, "K", None)
+    batch = _check_named_states(given, symbols, getattr(kernel, "N", None))
+    for name in ("p_0", "p_full", "p_loo"):
+        if isinstance(given.get(name), Tensor):
+            check_probs(given[name], name, symbols)
+    _check_named_times(given, batch)
+
+
+def _check_named_states(given: dict, symbols, states) -> int | None:
+    "Raise unless all states are in range; gives the size of the batch."
     batch = None
     for name, many in (("x_0", symbols), ("x_s", states), ("x_t", states)):
         if isinstance(given.get(name), Tensor):
             batch = len(given[name])
             if many is not None:
                 check_states(given[name], many, name)
-    for name in ("p_0", "p_full", "p_loo"):
-        if isinstance(given.get(name), Tensor):
-            check_probs(given[name], name, symbols)
+    return batch
+
+
+def _check_named_times(given: dict, batch: int | None):
+    "Put float64 tensors in the place of times; raise unless s < t."
     for name in ("s", "t"):
         if given.get(name) is not None:
             given[name] = check_times(given[name], name, batch)
@@ -254,65 +367,97 @@ def _check_values(given: dict):
         check_order(given["s"], given["t"])
 
 # %% ../nbs/00_core.ipynb #00-core-38
-def seed_everything(seed: int # 0 .. 2^32 - 1
-                    ) -> torch.Generator: # a CPU generator with the same seed
-    "Seed Python, numpy and torch (all devices), and return a generator for explicit use. Raises TypeError or ValueError."
+def seed_everything(
+    seed: int,  # 0 .. 2^32 - 1
+) -> torch.Generator:  # a CPU generator with the same seed
+    """Seed Python, numpy and torch (all devices), and return a generator for
+    explicit use. Raises TypeError or ValueError."""
     check_count(seed, "seed", least=0)
-    if seed >= 2**32: raise ValueError(f"seed: expected less than 2^32 (numpy's limit), got {seed}")
-    random.seed(seed); np.random.seed(seed); torch.manual_seed(seed)
+    if seed >= 2**32:
+        raise ValueError(
+            f"seed: expected less than 2^32 (numpy's limit), got {seed}"
+        )
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
     return torch.Generator().manual_seed(seed)
 
 
-def uniforms(shape: tuple | torch.Size, # the shape
-             generator: torch.Generator | None = None, # where the randomness comes from (None: the global CPU one)
-             device: torch.device | str = "cpu", # where the result shall be
-             ) -> Tensor: # float64 in [0, 1)
-    """Uniform float64 numbers, drawn on the generator's device and moved to `device` (left on the CPU if `device`
-    has no float64). A CPU generator gives the same numbers whatever the device."""
+def uniforms(
+    shape: tuple | torch.Size,  # the shape
+    generator: torch.Generator | None = None,  # None: the global CPU one
+    device: torch.device | str = "cpu",  # where the result shall be
+) -> Tensor:  # float64 in [0, 1)
+    """Uniform float64 numbers, drawn on the generator's device and moved to
+    `device` (left on the CPU if `device` has no float64). A CPU generator gives
+    the same numbers whatever the device. Raises TypeError."""
     if generator is not None and not isinstance(generator, torch.Generator):
-        raise TypeError(f"generator: expected a torch.Generator or None, got {type(generator).__name__}")
-    u = torch.rand(shape, dtype=torch.float64, generator=generator, device="cpu" if generator is None else generator.device)
+        came = type(generator).__name__
+        raise TypeError(
+            f"generator: expected a torch.Generator or None, got {came}"
+        )
+    drawn_on = "cpu" if generator is None else generator.device
+    u = torch.rand(
+        shape, dtype=torch.float64, generator=generator, device=drawn_on
+    )
     return u.to(device if has_float64(device) else "cpu")
 
 # %% ../nbs/00_core.ipynb #00-core-43
-def _pick(p: Tensor, # (..., N), checked
-          u: Tensor, # (...,) float64 in [0, 1)
-          c: Tensor | None = None, # the cumulative sums, if somebody else made them
-          ) -> Tensor: # (...,) int64
-    "The first state of positive probability whose cumulative sum exceeds u (times the total)."
-    c = (p.double().cumsum(-1) if c is None else c).masked_fill(p == 0, 0.)
-    return (c > u[..., None] * c.amax(-1, keepdim=True)).byte().argmax(-1)   # argmax gives the first of equals
+def _pick(
+    p: Tensor,  # (..., N), checked
+    u: Tensor,  # (...,) float64 in [0, 1)
+    c: Tensor | None = None,  # the cumulative sums, if somebody made them
+) -> Tensor:  # (...,) int64
+    "The first state of positive probability whose right end exceeds u."
+    c = p.double().cumsum(-1) if c is None else c
+    c = c.masked_fill(p == 0, 0.0)
+    beyond = c > u[..., None] * c.amax(-1, keepdim=True)
+    return beyond.byte().argmax(-1)  # argmax gives the first of equals
 
 
-def draw(p: Tensor, # (..., N) probabilities, any float dtype
-         generator: torch.Generator | None = None, # where the randomness comes from
-         ) -> Tensor: # (...,) int64 states, on p's device
-    """One categorical draw per row by inverting the cumulative distribution, in float64 (on the CPU if p's device has
-    none). Never lands on a state of probability zero. Raises what `check_probs` raises."""
+def draw(
+    p: Tensor,  # (..., N) probabilities, any float dtype
+    generator: torch.Generator | None = None,  # None: the global CPU one
+) -> Tensor:  # (...,) int64 states, on p's device
+    """One categorical draw per row by inverting the cumulative distribution, in
+    float64 (on the CPU if p's device has none). Never lands on a state of
+    probability zero. Raises what `check_probs` raises."""
     check_probs(p, "p")
     home = p.device
-    if not has_float64(home): p = p.cpu()
-    return _pick(p.detach(), uniforms(p.shape[:-1], generator, p.device)).to(home)
+    if not has_float64(home):
+        p = p.cpu()
+    u = uniforms(p.shape[:-1], generator, p.device)
+    return _pick(p.detach(), u).to(home)
 
 # %% ../nbs/00_core.ipynb #00-core-57
-def entropy(p: Tensor # (..., N) probabilities
-            ) -> Tensor: # (...,) nats, in p's dtype
-    "Entropy of each row in nats, between 0 and log N. Raises what `check_probs` raises."
+def entropy(
+    p: Tensor,  # (..., N) probabilities
+) -> Tensor:  # (...,) nats, in p's dtype
+    """Entropy of each row in nats, between 0 and log N. Raises what
+    `check_probs` raises."""
     return torch.special.entr(check_probs(p, "p")).sum(-1)
 
 # %% ../nbs/00_core.ipynb #00-core-w2
-def write_atomically(path: str | Path, # the file; its folder must exist
-                     data: bytes       # all of it
-                     ) -> Path:        # the file
-    "All of the data under this name, or what stood there before. Raises OSError (no space, no right); nothing half-written is left then."
+def write_atomically(
+    path: str | Path,  # the file; its folder must exist
+    data: bytes,  # all of it
+) -> Path:  # the file
+    """All of the data under this name, or what stood there before. Raises
+    OSError (no space, no right); nothing half-written is left then."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as f: f.write(data); f.flush(); os.fsync(f.fileno())
+        with open(temporary, "wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
         os.replace(temporary, path)
-    finally: temporary.unlink(missing_ok=True)
-    if os.name == "posix":                     # the new name, too, has to reach the disk
+    finally:
+        temporary.unlink(missing_ok=True)
+    if os.name == "posix":  # the new name, too, has to reach the disk
         folder = os.open(path.parent, os.O_RDONLY)
-        try: os.fsync(folder)
-        finally: os.close(folder)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     return path
