@@ -30,5 +30,5 @@ def test_its_bank_names_the_first_mistake_no_further():
     nb = nbformat.read(NOTEBOOK, as_version=4)
     bank = next(c.source for c in nb.cells if "#| wrong 4.3" in c.source)
     check = next(c.source for c in nb.cells if "#| check 4.3" in c.source)
-    assert "# as it came" in bank and "goes round in circles" in bank
+    assert "# as it came" in bank
     assert "counted twice" not in check and "evidence" not in check
