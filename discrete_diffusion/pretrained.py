@@ -7,6 +7,7 @@ __all__ = ['FORMAT', 'NETWORKS', 'READS', 'save_pretrained', 'Pretrained', 'pret
 
 # %% ../nbs/92_pretrained.ipynb #c486f593
 import hashlib, importlib, json, re
+import numpy as np
 from dataclasses import dataclass, field
 from pathlib import Path
 import torch
@@ -53,6 +54,57 @@ def _compare(name: str, tensors: dict[str, Tensor], net: nn.Module):
         a, b = tell(tensors.get(k)), tell(want.get(k))
         if a != b: raise ValueError(f"{name}: weights of another network: '{k}' is {a} there and {b} in {type(net).__name__}")
 
+# %% ../nbs/92_pretrained.ipynb #92-system
+def _as_json(value):
+    "A system, kernel, schedule or tokeniser as JSON can hold it. ValueError for a class or function that is not this package's."
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return {type(value).__name__: [_as_json(v) for v in value]}
+    if isinstance(value, Tensor):
+        name = str(value.dtype).removeprefix("torch.")
+        return {"Tensor": value.tolist(), "dtype": name}
+    if isinstance(value, np.ndarray):
+        return {"ndarray": value.tolist(), "dtype": str(value.dtype)}
+    package, _, module = type(value).__module__.partition(".")
+    if package != "discrete_diffusion":
+        raise ValueError(
+            "system: expected values of this package alone, got "
+            f"{value!r}, which is not"
+        )
+    fields = {k: _as_json(v) for k, v in vars(value).items()}
+    return {"class": f"{module}.{type(value).__qualname__}", "fields": fields}
+
+
+def _from_json(saved):
+    "The value that `_as_json` wrote. ValueError for a class that is not this package's."
+    if not isinstance(saved, dict):
+        return saved
+    if "Tensor" in saved:
+        return torch.tensor(saved["Tensor"], dtype=getattr(torch, saved["dtype"]))
+    if "ndarray" in saved:
+        return np.array(saved["ndarray"], dtype=saved["dtype"])
+    for kind in (list, tuple):
+        if kind.__name__ in saved:
+            return kind(_from_json(v) for v in saved[kind.__name__])
+    value = object.__new__(_class_of_course(saved["class"]))
+    for name, field_of_it in saved["fields"].items():
+        object.__setattr__(value, name, _from_json(field_of_it))
+    return value
+
+
+def _class_of_course(name: str) -> type:
+    "A class of this package by its name, such as 'forward.Uniform'."
+    module, _, kind = name.partition(".")
+    try:
+        found = getattr(importlib.import_module(f"discrete_diffusion.{module}"), kind)
+    except (ImportError, AttributeError, TypeError):
+        found = None
+    own = isinstance(found, type) and found.__module__ == f"discrete_diffusion.{module}"
+    if not own:
+        raise ValueError(f"system: this package has no {name!r}")
+    return found
+
 # %% ../nbs/92_pretrained.ipynb #f50781b4
 _FIELDS = {"format": int, "package": str, "network": str, "arguments": dict, "notes": dict, "bytes": int, "sha256": str}
 
@@ -71,7 +123,9 @@ def save_pretrained(name: str,            # small letters, digits, hyphens
                     network: str,         # its class, one of NETWORKS
                     arguments: dict,      # what the class was called with, as JSON can hold it; not what training sets anyway
                     notes: dict,          # data, training, numbers, alphabet, ...: anything JSON can hold; `net.reads` is added
-                    folder: str | Path | None = None # where; None: the package's own
+                    folder: str | Path | None = None, # where; None: the package's own
+                    system=None,          # the system that it was trained for; its kernel and schedule come along
+                    tokenizer=None        # what makes states of a text
                     ) -> Path:            # the file of weights
     """Write a network's weights in half precision and its record, each file whole or not at all. One process at a time.
     Raises TypeError or ValueError for what could not be loaded again, OSError (no space, no right)."""
@@ -79,10 +133,12 @@ def save_pretrained(name: str,            # small letters, digits, hyphens
     if not isinstance(net, nn.Module): raise TypeError(f"net: expected an nn.Module, got {type(net).__name__}")
     for what, v in (("arguments", arguments), ("notes", notes)):
         if not isinstance(v, dict): raise TypeError(f"{what}: expected a dict, got {type(v).__name__}")
-    reads = _check_reads(getattr(net, "reads", None), "net.reads")
+    reads = _check_reads(getattr(net, "reads", getattr(system, "reads", None)), "net.reads")
     said = _check_reads(notes.get("reads"), "notes: reads")
     if None not in (said, reads) and said != reads: raise ValueError(f"notes: expected the network's own reads, {reads!r}, got {said!r}")
     if reads is not None: notes = {**notes, "reads": reads}
+    for what, value in (("system", system), ("tokenizer", tokenizer)):
+        if value is not None: notes = {**notes, what: _as_json(value)}
     folder = _folder(folder)
     record = {"format": FORMAT, "package": discrete_diffusion.__version__, "network": network, "arguments": arguments, "notes": notes}
     try: record = json.loads(json.dumps(record, allow_nan=False))
@@ -110,6 +166,16 @@ class Pretrained:
     name: str         # as in `pretrained_names`
     net: nn.Module    # float32, on the CPU, in evaluation mode; `net.reads` says what its answer means
     notes: dict = field(default_factory=dict) # data, training, numbers; for text also the alphabet
+
+    @property
+    def system(self):
+        "The system that it was trained for, None where none was saved."
+        return _from_json(self.notes.get("system"))
+
+    @property
+    def tokenizer(self):
+        "What makes states of a text, None where none was saved."
+        return _from_json(self.notes.get("tokenizer"))
 
     def __repr__(self):
         said = [f"{k}: {self.notes[k]}" for k in ("what", "data", "use", "reads") if k in self.notes]
