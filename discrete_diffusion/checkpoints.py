@@ -1046,7 +1046,7 @@ class Run:
         self,
         step: int,  # from 0
     ):
-        "`with run.watched(step): ...` names the step if a number is not finite."
+        "`with run.watched(step): ...` stops at what is not finite."
         try:
             yield
             if self._saves(step) or self._due(step, 0):
