@@ -75,7 +75,7 @@ class InGroups(Redraw):
         return self._row(self.matrix(s, t).expand(len(x_t), 4, 4).mT, x_t)
 
     def push(self, w, t):
-        w = self.check_weights(w)
+        w = w.double()
         Q = self._from_data(torch.as_tensor(t, dtype=torch.float64), len(w))
         return (w.reshape(len(w), -1, 4) @ Q).reshape(w.shape)
 
