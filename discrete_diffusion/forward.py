@@ -73,7 +73,7 @@ def _check_slope(schedule):
     pace = -schedule(t).diff() * 1000
     middle = (t[1:] + t[:-1]) / 2
     slopes = torch.stack(
-        [schedule._raw_slope(u).abs() for u in (t[:-1], middle, t[1:])]
+        [_raw_slope(schedule, u).abs() for u in (t[:-1], middle, t[1:])]
     )
     steepest = slopes.nan_to_num(math.inf).amax(0)
     wrong = (pace > 1e-6) & (steepest < pace / 100)
@@ -99,18 +99,41 @@ def _by_autograd(fn, t: Tensor) -> Tensor:
         (slope,) = torch.autograd.grad(a.sum(), t)
     return slope
 
+
+def _written(schedule):
+    "The slope as somebody wrote it down; None if nobody did."
+    return schedule.slope_fn or getattr(schedule.fn, "slope", None)
+
+
+def _raw_slope(schedule, t: Tensor) -> Tensor:
+    "The slope that is written down, or else that of autograd."
+    written = _written(schedule)
+    return written(t) if written else _by_autograd(schedule.fn, t)
+
+
+def _finite_slope(schedule, t: Tensor) -> Tensor:
+    "The slope; ValueError where it is infinite."
+    slope = _raw_slope(schedule, t)
+    if not bool(slope.isfinite().all()):
+        at = t[~slope.isfinite()].flatten()[0].item()
+        raise ValueError(
+            f"t: expected times at which {schedule.name} has a finite slope, "
+            f"got {at:.6g}"
+        )
+    return slope
+
 # %% ../nbs/03_forward.ipynb #40e6219a
 class Schedule(_Value):
-    """alpha(t), the probability that no redraw has hit a token by time t; it decreases and
-    stays in [0, 1]. `alpha.slope`, where alpha has such a method, or else autograd gives alpha'(t).
-    Raises `TypeError` for no function, `ValueError` for a function that increases or
-    leaves [0, 1], and for one that falls where its slope is 0 (looked at on 1,001 times)."""
+    """alpha(t), the probability that no redraw has hit a token by time t; it
+    decreases and stays in [0, 1]. `alpha` maps float64 times to float64,
+    elementwise. `alpha.slope`, where alpha has such a method, or else
+    autograd gives alpha'(t). Raises `TypeError` for no function,
+    `ValueError` for a function that increases or leaves [0, 1], and for
+    one that falls where its slope is 0 (looked at on 1,001 times)."""
 
     def __init__(
         self,
-        alpha: Callable[
-            [Tensor], Tensor
-        ],  # float64 times to alpha, elementwise
+        alpha: Callable[[Tensor], Tensor],  # times to alpha
         name: str = "schedule",  # for messages and plots
         slope: Callable[[Tensor], Tensor] | None = None,  # times to alpha'(t)
     ):
@@ -119,21 +142,22 @@ class Schedule(_Value):
         _check_slope(self)
 
     def __call__(self, t: Time) -> Tensor:
-        "alpha at times t in [0, 1]: float64, the shape of t; autograd runs through it."
+        """alpha at times t in [0, 1]: float64, the shape of t; autograd runs
+        through it."""
         t = check_times(t)
         a = self.fn(t).clamp(0, 1)
-        if self._written():
+        if _written(self):
             return a
-        return torch.where(
-            (t == 1) & (a < 2.0**-52), 0.0, a
-        )  # cos(pi/2) is 6e-17
+        # in floating point cos(pi/2) is 6e-17
+        return torch.where((t == 1) & (a < 2.0**-52), 0.0, a)
 
     def sigma_bar(self, t: Time) -> Tensor:
         "Total noise -log alpha(t); infinite where alpha is 0."
         return -torch.log(self(t))
 
     def ratio(self, s: Time, t: Time) -> Tensor:
-        "alpha(t) / alpha(s): no redraw between s and t, s <= t. Where alpha(s) = 0 nothing is left to keep: 0."
+        """alpha(t) / alpha(s): no redraw between s and t, s <= t. Where
+        alpha(s) = 0 nothing is left to keep: 0."""
         a_s, a_t = self(s), self(t)
         if bool((check_times(s, "s") > check_times(t)).any()):
             raise ValueError(
@@ -143,28 +167,14 @@ class Schedule(_Value):
         return kept.clamp_max(1)
 
     def slope(self, t: Time) -> Tensor:
-        """alpha'(t): float64, the shape of t, the same in every grad mode. At a kink: of the piece
-        to the right (to the left at t = 1). ValueError where it is infinite."""
-        t = check_times(t)
-        d = self._raw_slope(t)
-        if not bool(d.isfinite().all()):
-            at = t[~d.isfinite()].flatten()[0].item()
-            raise ValueError(
-                f"t: expected times at which {self.name} has a finite slope, "
-                f"got {at:.6g}"
-            )
-        return d.clamp_max(0.0)
-
-    def _written(self):
-        "The slope as somebody wrote it down; None if nobody did."
-        return self.slope_fn or getattr(self.fn, "slope", None)
-
-    def _raw_slope(self, t: Tensor) -> Tensor:
-        written = self._written()
-        return written(t) if written else _by_autograd(self.fn, t)
+        """alpha'(t): float64, the shape of t, the same in every grad mode.
+        At a kink: of the piece to the right (to the left at t = 1).
+        ValueError where it is infinite."""
+        return _finite_slope(self, check_times(t)).clamp_max(0.0)
 
     def inverse(self, a: Float[Tensor, "..."]) -> Tensor:
-        "The first time at which alpha has fallen to `a` (any shape), by bisection: 0 above alpha(0), 1 below alpha(1)."
+        """The first time at which alpha has fallen to `a` (any shape), by
+        bisection: 0 above alpha(0), 1 below alpha(1)."""
         a = check_finite(a, "a").detach().double()
         level = a.flatten()
         low, high = torch.zeros_like(level), torch.ones_like(level)
@@ -205,7 +215,8 @@ def geometric_schedule(
     sigma_min: float = 1e-4,  # total noise at t = 0
     sigma_max: float = 20.0,  # total noise at t = 1
 ) -> Schedule:
-    "sigma_bar = sigma_min^(1-t) sigma_max^t (SEDD): alpha(0) < 1 and alpha(1) > 0."
+    """sigma_bar = sigma_min^(1-t) sigma_max^t (SEDD): alpha(0) < 1 and
+    alpha(1) > 0."""
     lo = check_number(sigma_min, "sigma_min", above=0)
     hi = check_number(sigma_max, "sigma_max", above=0)
     if lo >= hi:
@@ -258,7 +269,8 @@ class _Geometric:
 def betas_schedule(
     betas: Tensor,  # (T,) redraw probabilities, step i at index i - 1
 ) -> Schedule:
-    "alpha(i/T) = product of (1 - beta_j) over j <= i, exact there; straight lines between. Raises on betas outside [0, 1]."
+    """alpha(i/T) = product of (1 - beta_j) over j <= i, exact there;
+    straight lines between. Raises on betas outside [0, 1]."""
     betas = check_finite(betas, "betas").detach().double()
     if betas.ndim != 1 or len(betas) == 0:
         raise ValueError(
@@ -302,7 +314,8 @@ class _Lines(_Value):
 def absorbing_betas(
     T: int,  # steps
 ) -> Tensor:
-    "Betas with alpha(i/T) = 1 - i/T (Sohl-Dickstein et al. 2015; D3PM): (T,) float64."
+    """Betas with alpha(i/T) = 1 - i/T (Sohl-Dickstein et al. 2015; D3PM):
+    (T,) float64."""
     return 1 / torch.arange(check_count(T, "T"), 0, -1, dtype=torch.float64)
 
 # %% ../nbs/03_forward.ipynb #2b0ca6f0
@@ -311,12 +324,16 @@ Rows = Float[Tensor, "batch *shape N"]  # a number for each state it may have
 
 
 class Kernel(_Value, ABC):
-    """A noising process for one token. Write `matrix`, and set `K` clean symbols, `N >= K` states and the
-    stationary law `pi` (N,) float64; perhaps `alpha`, its `Schedule`, and `T`, its number of steps, if
-    it has steps. All else follows from `matrix`; a method written anew changes the speed only.
+    """A noising process for one token. Write `matrix`, and set `K` clean
+    symbols, `N >= K` states and the stationary law `pi` (N,) float64;
+    perhaps `alpha`, its `Schedule`, and `T`, its number of steps, if it
+    has steps. All else follows from `matrix`; a method written anew
+    changes the speed only.
 
-    States are `(batch, *shape)` int64, times a number or `(batch,)` in [0, 1], probabilities float64.
-    Every method raises `TypeError` / `ValueError` for states out of range, times outside [0, 1] or of another batch, s >= t."""
+    States are `(batch, *shape)` int64, times a number or `(batch,)` in [0,
+    1], probabilities float64. Every method raises `TypeError` / `ValueError`
+    for states out of range, times outside [0, 1] or of another batch, s >=
+    t."""
 
     K: int  # clean symbols, states 0 to K-1
     N: int  # states
@@ -330,7 +347,8 @@ class Kernel(_Value, ABC):
 
     @door
     def from_data(self, t: Time) -> Float[Tensor, "*batch N N"]:
-        "Qbar_t, from clean data to time t: `matrix` from 0 on. A kernel that has noise at time 0 writes its own."
+        """Qbar_t, from clean data to time t: `matrix` from 0 on. A kernel
+        that has noise at time 0 writes its own."""
         if self.noisy_start:
             raise ValueError(
                 f"alpha: expected alpha(0) = 1, got {self.alpha(0.0):.6g}; "
@@ -349,7 +367,8 @@ class Kernel(_Value, ABC):
 
     @door
     def evidence(self, x_t: States, t: Time) -> Rows:
-        "q(x_t | x_0 = k) for every clean k, (batch, *shape, K): column x_t of Qbar_t."
+        """q(x_t | x_0 = k) for every clean k, (batch, *shape, K): column x_t
+        of Qbar_t."""
         return _rows(self.from_data(t).mT, x_t)[..., : self.K]
 
     @door
@@ -400,7 +419,8 @@ class Kernel(_Value, ABC):
         return x.clamp_max(self.N - 1).to(device)
 
     def shown(self, x_t: States) -> Tensor:
-        "Which tokens are x_0 itself for certain, whatever the time: none, but for masking. Bool, the shape of x_t."
+        """Which tokens are x_0 itself for certain, whatever the time: none,
+        but for masking. Bool, the shape of x_t."""
         return torch.zeros_like(x_t, dtype=torch.bool)
 
     @property
@@ -425,7 +445,8 @@ def _rows(M: Tensor, x: Tensor) -> Tensor:
 
 
 def _weights(w: Tensor, K: int) -> Tensor:
-    "Weights over the clean symbols, as float64 (float32 where the device has none)."
+    """Weights over the clean symbols, as float64 (float32 where the device
+    has none)."""
     check_finite(w, "w")
     if w.shape[-1] != K:
         raise ValueError(
@@ -439,8 +460,9 @@ _MATRICES = {"matrix", "from_data"}
 
 
 def _own_laws(cls):
-    """A subclass of `Redraw` that writes a law anew is no closed form any more; where it
-    writes the matrices, the laws that it does not write are those of `Kernel`."""
+    """A subclass of `Redraw` that writes a law anew is no closed form any
+    more; where it writes the matrices, the laws that it does not write
+    are those of `Kernel`."""
     written = vars(cls).keys()
     if written & (_LAWS | _MATRICES):
         cls.closed_form = False
@@ -464,7 +486,8 @@ def _check_redraw(K, pi, alpha):
 
 # %% ../nbs/03_forward.ipynb #cf425ced
 class Redraw(Kernel):
-    "Each token is redrawn from `pi` at random times: q(x_t | x_0) = alpha I + (1 - alpha) 1 pi^T (D3PM, appendix A.2; MDLM). No matrix is built."
+    """Each token is redrawn from `pi` at random times: q(x_t | x_0) = alpha
+    I + (1 - alpha) 1 pi^T (D3PM, appendix A.2; MDLM). No matrix is built."""
 
     closed_form = True  # do all laws follow from alpha and pi?
 
@@ -479,7 +502,8 @@ class Redraw(Kernel):
         self.pi = pi.double() / pi.double().sum()
 
     def __init_subclass__(cls, **options):
-        "A subclass with laws of its own is served by the general formulas, by no shortcut."
+        """A subclass with laws of its own is served by the general formulas,
+        by no shortcut."""
         super().__init_subclass__(**options)
         _own_laws(cls)
 
@@ -499,9 +523,8 @@ class Redraw(Kernel):
     def _table(self, base, x, a):
         "`base` for every state, and `a` more at state x: (batch, *shape, N)."
         table = base.expand(*x.shape, self.N).contiguous()
-        return table.scatter_add_(
-            -1, x[..., None], a.expand(x.shape)[..., None]
-        )
+        more = a.expand(x.shape)[..., None]
+        return table.scatter_add_(-1, x[..., None], more)
 
     @door
     def probs(self, x_0: States, t: Time) -> Rows:
@@ -528,7 +551,8 @@ class Redraw(Kernel):
         return a * kept + (1 - a) * w.sum(-1, keepdim=True) * self.pi.to(w)
 
     def _redraw(self, x, keep, generator):
-        "Keep each token with probability `keep`, else draw it from pi. The coin is float64, on the generator's device."
+        """Keep each token with probability `keep`, else draw it from pi. The
+        coin is float64, on the generator's device."""
         u = uniforms(x.shape, generator)
         stays = (u < per_item(keep.to(u.device), u)).to(x.device)
         return torch.where(stays, x, self.draw_pi(x.shape, generator, x.device))
@@ -542,7 +566,8 @@ class Redraw(Kernel):
         return self._redraw(x_s, self.alpha.ratio(s, t), generator)
 
     def beta(self, t: Time) -> Tensor:
-        "-alpha'/alpha, redraws per unit time: float64, the shape of t. ValueError where alpha(t) = 0 and the rate is infinite."
+        """-alpha'/alpha, redraws per unit time: float64, the shape of t.
+        ValueError where alpha(t) = 0 and the rate is infinite."""
         alpha = self.alpha(t)
         if bool((alpha <= 0).any()):
             raise ValueError(
@@ -553,7 +578,8 @@ class Redraw(Kernel):
 
 # %% ../nbs/03_forward.ipynb #8ab0e3bc
 class Uniform(Redraw):
-    "A redraw picks one of the K symbols at random: N = K, pi = 1/K (D3PM, appendix A.2.1; multinomial diffusion)."
+    """A redraw picks one of the K symbols at random: N = K, pi = 1/K (D3PM,
+    appendix A.2.1; multinomial diffusion)."""
 
     def __init__(
         self,
@@ -570,7 +596,8 @@ class Uniform(Redraw):
 
 
 class Absorbing(Redraw):
-    "A redraw lands on the mask, state K, and stays there: N = K + 1 (D3PM, appendix A.2.2; MDLM; MD4)."
+    """A redraw lands on the mask, state K, and stays there: N = K + 1 (D3PM,
+    appendix A.2.2; MDLM; MD4)."""
 
     def __init__(
         self,
@@ -604,7 +631,8 @@ def redraws(
 def absorbs(
     kernel: Kernel,  # any kernel
 ) -> bool:
-    "Is it an absorbing kernel all of whose laws follow from alpha? Then the full and the leave-one-out posterior are one."
+    """Is it an absorbing kernel all of whose laws follow from alpha? Then
+    the full and the leave-one-out posterior are one."""
     return isinstance(kernel, Absorbing) and kernel.closed_form
 
 # %% ../nbs/03_forward.ipynb #03-gauss-step
@@ -619,14 +647,14 @@ def _gaussian_step(K: int, beta: float) -> Tensor:
 
 # %% ../nbs/03_forward.ipynb #bf9ca4c6
 class MatrixKernel(Kernel):
-    "Given one-step matrices: the slow path, alive on the grid i/T only, O(N^2) memory a step. `alpha` is None."
+    """Given one-step matrices: the slow path, alive on the grid i/T only,
+    O(N^2) memory a step. `alpha` is None."""
 
     def __init__(
         self,
-        Qs: Tensor,  # (T, N, N) row-stochastic; step i, from (i-1)/T to i/T, at index i-1
+        Qs: Tensor,  # (T, N, N) row-stochastic; step i at index i-1
         K: int | None = None,  # clean symbols; all N states if None
-        pi: Tensor
-        | None = None,  # (N,) stationary law; uniform if None, which needs doubly stochastic matrices
+        pi: Tensor | None = None,  # (N,) stationary law; None: uniform
         tol: float = 1e-9,  # how far pi Q may be from pi
         name: str = "matrices",  # for messages and plots
     ):
@@ -651,7 +679,8 @@ class MatrixKernel(Kernel):
         self.Qbar = _running_products(self.Qs)  # Qbar[i] = Q_1 ... Q_i
 
     def step(self, t: Time, name: str = "t") -> Tensor:
-        "The index i of t = i/T, int64; float32 rounding is forgiven, times off the grid raise."
+        """The index i of t = i/T, int64; float32 rounding is forgiven, times
+        off the grid raise."""
         z = check_times(t, name) * self.T
         i = z.round()
         if bool(((z - i).abs() > 1e-6 * self.T).any()):
@@ -703,7 +732,8 @@ def _check_stationary(pi: Tensor, Qs: Tensor, tol: float, given: bool):
             + (
                 ""
                 if given
-                else "; these matrices are not doubly stochastic, so give their pi"
+                else "; these matrices are not doubly stochastic, "
+                "so give their pi"
             )
         )
     eigenvalues = torch.linalg.eigvals(Qs.mean(0))
@@ -720,7 +750,8 @@ def gaussian_kernel(
     K: int,  # ordered symbols, e.g. grey levels
     betas: Tensor,  # (T,) widths above 0, one a step
 ) -> MatrixKernel:
-    "Discretised Gaussian: short hops on an ordered scale; symmetric, so doubly stochastic and pi uniform (D3PM, appendix A.2.3)."
+    """Discretised Gaussian: short hops on an ordered scale; symmetric, so
+    doubly stochastic and pi uniform (D3PM, appendix A.2.3)."""
     check_count(K, "K", 2)
     betas = _positives(betas, "betas")
     steps = torch.stack([_gaussian_step(K, beta) for beta in betas])
@@ -744,7 +775,8 @@ def neighbour_kernel(
     neighbours: int,  # how many nearest symbols each may hop to
     rates: Tensor,  # (T,) above 0: how far each step goes
 ) -> MatrixKernel:
-    "Hops between nearest neighbours: the matrix exponential of a symmetric rate matrix, doubly stochastic (D3PM, appendix A.2.4)."
+    """Hops between nearest neighbours: the matrix exponential of a symmetric
+    rate matrix, doubly stochastic (D3PM, appendix A.2.4)."""
     check_finite(embedding, "embedding")
     rates = _positives(rates, "rates")
     R = _hop_rates(embedding, neighbours)
@@ -798,9 +830,10 @@ def cosine_betas(
     T: int,  # steps
     offset: float = 0.008,  # the constant c, above 0
     most: float = 0.999,  # cut off here; 1 lets alpha end at 0
-    power: float = 2.0,  # 1 for the form of multinomial diffusion and D3PM's code
+    power: float = 2.0,  # 1 for multinomial diffusion and D3PM's code
 ) -> Tensor:
-    "beta_i = 1 - f(i/T)/f((i-1)/T), f(t) = cos(pi/2 (t + offset)/(1 + offset))^power (Nichol & Dhariwal 2021, eq. 17): (T,) float64."
+    """beta_i = 1 - f(i/T)/f((i-1)/T), f(t) = cos(pi/2 (t + offset)/(1 +
+    offset))^power (Nichol & Dhariwal 2021, eq. 17): (T,) float64."""
     t = torch.linspace(0, 1, check_count(T, "T") + 1, dtype=torch.float64)
     if not 0 < most <= 1:
         raise ValueError(f"most: expected a probability above 0, got {most}")
@@ -813,7 +846,8 @@ def cosine_betas(
 # %% ../nbs/03_forward.ipynb #5c1a7e03
 @patch
 def check(self: Kernel, x: Tensor, n: int, name: str, t, s=None):
-    "For functions without a door: check states below n and their times; returns t, or the pair (s, t), in float64."
+    """For functions without a door: check states below n and their times;
+    returns t, or the pair (s, t), in float64."""
     check_states(x, n, name)
     if x.ndim == 0:
         raise ValueError(
