@@ -188,43 +188,6 @@ class Schedule(_Value):
     def __repr__(self):
         return f"Schedule({self.name})"
 
-# %% ../nbs/03_forward.ipynb #2887b6bf
-def linear_schedule() -> Schedule:
-    "alpha = 1 - t, also called log-linear (sigma_bar = -log(1 - t))."
-    return Schedule(_Polynomial(1.0), "linear")
-
-
-def cosine_schedule(
-    power: float = 2.0,  # 2: cosine squared, 1: plain cosine
-) -> Schedule:
-    "alpha = cos(pi t / 2)^power: an exact 0 at t = 1."
-    power = check_number(power, "power", above=0)
-    name = "cosine" if power == 2 else f"cosine^{power:g}"
-    return Schedule(_Cosine(power), name)
-
-
-def polynomial_schedule(
-    power: float = 2.0,  # above 0; 1 is the linear schedule
-) -> Schedule:
-    "alpha = 1 - t^power (MD4)."
-    power = check_number(power, "power", above=0)
-    return Schedule(_Polynomial(power), f"polynomial({power:g})")
-
-
-def geometric_schedule(
-    sigma_min: float = 1e-4,  # total noise at t = 0
-    sigma_max: float = 20.0,  # total noise at t = 1
-) -> Schedule:
-    """sigma_bar = sigma_min^(1-t) sigma_max^t (SEDD): alpha(0) < 1 and
-    alpha(1) > 0."""
-    lo = check_number(sigma_min, "sigma_min", above=0)
-    hi = check_number(sigma_max, "sigma_max", above=0)
-    if lo >= hi:
-        raise ValueError(
-            f"sigma_min: expected less than sigma_max = {hi:g}, got {lo:g}"
-        )
-    return Schedule(_Geometric(lo, hi), f"geometric({lo:g}, {hi:g})")
-
 # %% ../nbs/03_forward.ipynb #03-schedule-forms
 @dataclass(frozen=True)
 class _Polynomial:
@@ -265,25 +228,42 @@ class _Geometric:
         rate = self.total(t) * math.log(self.hi / self.lo)
         return -rate * torch.exp(-self.total(t))
 
-# %% ../nbs/03_forward.ipynb #418543b7
-def betas_schedule(
-    betas: Tensor,  # (T,) redraw probabilities, step i at index i - 1
+# %% ../nbs/03_forward.ipynb #2887b6bf
+def linear_schedule() -> Schedule:
+    "alpha = 1 - t, also called log-linear (sigma_bar = -log(1 - t))."
+    return Schedule(_Polynomial(1.0), "linear")
+
+
+def cosine_schedule(
+    power: float = 2.0,  # 2: cosine squared, 1: plain cosine
 ) -> Schedule:
-    """alpha(i/T) = product of (1 - beta_j) over j <= i, exact there;
-    straight lines between. Raises on betas outside [0, 1]."""
-    betas = check_finite(betas, "betas").detach().double()
-    if betas.ndim != 1 or len(betas) == 0:
+    "alpha = cos(pi t / 2)^power: an exact 0 at t = 1."
+    power = check_number(power, "power", above=0)
+    name = "cosine" if power == 2 else f"cosine^{power:g}"
+    return Schedule(_Cosine(power), name)
+
+
+def polynomial_schedule(
+    power: float = 2.0,  # above 0; 1 is the linear schedule
+) -> Schedule:
+    "alpha = 1 - t^power (MD4)."
+    power = check_number(power, "power", above=0)
+    return Schedule(_Polynomial(power), f"polynomial({power:g})")
+
+
+def geometric_schedule(
+    sigma_min: float = 1e-4,  # total noise at t = 0
+    sigma_max: float = 20.0,  # total noise at t = 1
+) -> Schedule:
+    """sigma_bar = sigma_min^(1-t) sigma_max^t (SEDD): alpha(0) < 1 and
+    alpha(1) > 0."""
+    lo = check_number(sigma_min, "sigma_min", above=0)
+    hi = check_number(sigma_max, "sigma_max", above=0)
+    if lo >= hi:
         raise ValueError(
-            f"betas: expected shape (T,) with T >= 1, got {tuple(betas.shape)}"
+            f"sigma_min: expected less than sigma_max = {hi:g}, got {lo:g}"
         )
-    if bool(((betas < 0) | (betas > 1)).any()):
-        raise ValueError(
-            "betas: expected probabilities in [0, 1], "
-            f"got {betas.min():.3g} to {betas.max():.3g}"
-        )
-    one = torch.ones(1, dtype=torch.float64, device=betas.device)
-    knots = torch.cat([one, (1 - betas).cumprod(0)])
-    return Schedule(_Lines(knots), f"betas(T={len(betas)})")
+    return Schedule(_Geometric(lo, hi), f"geometric({lo:g}, {hi:g})")
 
 # %% ../nbs/03_forward.ipynb #03-beta-lines
 @dataclass(eq=False)
@@ -309,6 +289,26 @@ class _Lines(_Value):
     def slope(self, t):
         falls = self.knots.diff().to(t.device) * (len(self.knots) - 1)
         return falls[self.piece(t)[0]]
+
+# %% ../nbs/03_forward.ipynb #418543b7
+def betas_schedule(
+    betas: Tensor,  # (T,) redraw probabilities, step i at index i - 1
+) -> Schedule:
+    """alpha(i/T) = product of (1 - beta_j) over j <= i, exact there;
+    straight lines between. Raises on betas outside [0, 1]."""
+    betas = check_finite(betas, "betas").detach().double()
+    if betas.ndim != 1 or len(betas) == 0:
+        raise ValueError(
+            f"betas: expected shape (T,) with T >= 1, got {tuple(betas.shape)}"
+        )
+    if bool(((betas < 0) | (betas > 1)).any()):
+        raise ValueError(
+            "betas: expected probabilities in [0, 1], "
+            f"got {betas.min():.3g} to {betas.max():.3g}"
+        )
+    one = torch.ones(1, dtype=torch.float64, device=betas.device)
+    knots = torch.cat([one, (1 - betas).cumprod(0)])
+    return Schedule(_Lines(knots), f"betas(T={len(betas)})")
 
 # %% ../nbs/03_forward.ipynb #5ff43b06
 def absorbing_betas(
@@ -748,7 +748,7 @@ def _check_stationary(pi: Tensor, Qs: Tensor, tol: float, given: bool):
 # %% ../nbs/03_forward.ipynb #6419c254
 def gaussian_kernel(
     K: int,  # ordered symbols, e.g. grey levels
-    betas: Tensor,  # (T,) widths above 0, one a step
+    betas: Tensor,  # (T,) widths above 0, one for each step
 ) -> MatrixKernel:
     """Discretised Gaussian: short hops on an ordered scale; symmetric, so
     doubly stochastic and pi uniform (D3PM, appendix A.2.3)."""
@@ -759,7 +759,7 @@ def gaussian_kernel(
 
 
 def _positives(x, name):
-    "Numbers above 0, one a step, as float64."
+    "Numbers above 0, one for each step, as float64."
     check_finite(x, name)
     if x.ndim != 1 or len(x) == 0 or bool((x <= 0).any()):
         raise ValueError(
