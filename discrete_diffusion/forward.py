@@ -363,18 +363,18 @@ class Kernel(_Value, ABC):
     @door
     def probs(self, x_0: States, t: Time) -> Rows:
         "q(x_t | x_0) for every x_t: row x_0 of Qbar_t."
-        return _rows(self.from_data(t), x_0)
+        return self._rows(self.from_data(t), x_0)
 
     @door
     def evidence(self, x_t: States, t: Time) -> Rows:
         """q(x_t | x_0 = k) for every clean k, (batch, *shape, K): column x_t
         of Qbar_t."""
-        return _rows(self.from_data(t).mT, x_t)[..., : self.K]
+        return self._rows(self.from_data(t).mT, x_t)[..., : self.K]
 
     @door
     def likelihood(self, x_t: States, s: Time, t: Time) -> Rows:
         "q(x_t | x_s = j) for every j: column x_t of the matrix from s to t."
-        return _rows(self.matrix(s.cpu(), t.cpu()).mT, x_t)
+        return self._rows(self.matrix(s.cpu(), t.cpu()).mT, x_t)
 
     @door
     def push(self, w: Float[Tensor, "batch *shape K"], t: Time) -> Rows:
@@ -404,7 +404,7 @@ class Kernel(_Value, ABC):
         generator: torch.Generator | None = None,  # source of randomness
     ) -> States:
         "A draw of x_t given x_s."
-        return draw(_rows(self.matrix(s.cpu(), t.cpu()), x_s), generator)
+        return draw(self._rows(self.matrix(s.cpu(), t.cpu()), x_s), generator)
 
     def draw_pi(
         self,
@@ -423,6 +423,15 @@ class Kernel(_Value, ABC):
         but for masking. Bool, the shape of x_t."""
         return torch.zeros_like(x_t, dtype=torch.bool)
 
+    @staticmethod
+    def _rows(M: Tensor, x: Tensor) -> Tensor:
+        "Row x of M: one matrix (N, N) for all, or one per item (batch, N, N)."
+        dtype = torch.float64 if has_float64(x.device) else torch.float32
+        M = M.to(x.device, dtype)
+        if M.ndim == 2:
+            return M[x]
+        return M[per_item(torch.arange(len(x), device=x.device), x), x]
+
     @property
     def noisy_start(self) -> bool:
         "Does time 0 still carry noise, alpha(0) < 1?"
@@ -433,15 +442,6 @@ class Kernel(_Value, ABC):
         about += [self.alpha.name] if self.alpha is not None else []
         about += [f"T={self.T}"] if self.T is not None else []
         return f"{type(self).__name__}({', '.join(about)})"
-
-
-def _rows(M: Tensor, x: Tensor) -> Tensor:
-    "Row x of M: one matrix (N, N) for all, or one per item (batch, N, N)."
-    dtype = torch.float64 if has_float64(x.device) else torch.float32
-    M = M.to(x.device, dtype)
-    if M.ndim == 2:
-        return M[x]
-    return M[per_item(torch.arange(len(x), device=x.device), x), x]
 
 
 def _weights(w: Tensor, K: int) -> Tensor:
