@@ -75,7 +75,7 @@ class InGroups(Redraw):
         return self._row(self.matrix(s, t).expand(len(x_t), 4, 4).mT, x_t)
 
     def push(self, w, t):
-        w = self.check_weights(w)
+        w = w.double()
         Q = self._from_data(torch.as_tensor(t, dtype=torch.float64), len(w))
         return (w.reshape(len(w), -1, 4) @ Q).reshape(w.shape)
 
@@ -98,6 +98,88 @@ def in_groups():
     return own, MatrixKernel(
         steps, pi=torch.full((4,), 0.25, dtype=torch.float64)
     )
+
+
+class OnlyMatrix(Kernel):
+    "The same groups, from the one method that a kernel must have."
+
+    def __init__(self, alpha):
+        self.K = self.N = 4
+        self.pi = torch.full((4,), 0.25, dtype=torch.float64)
+        self.alpha = alpha
+
+    def matrix(self, s, t):
+        a = self.alpha.ratio(s, t)[..., None, None]
+        return a * torch.eye(4) + (1 - a) * GROUP
+
+
+class MatrixOfRedraw(Redraw):
+    "A subclass of Redraw that writes its matrix anew and nothing else."
+
+    def __init__(self, alpha):
+        super().__init__(4, torch.full((4,), 0.25), alpha)
+
+    def matrix(self, s, t):
+        a = self.alpha.ratio(s, t)[..., None, None]
+        return a * torch.eye(4) + (1 - a) * GROUP
+
+
+def table(alpha):
+    "alpha I + (1 - alpha) G, one entry at a time."
+    Q = torch.zeros(4, 4, dtype=torch.float64)
+    for i in range(4):
+        for j in range(4):
+            Q[i, j] = alpha * (i == j) + (1 - alpha) * (i // 2 == j // 2) / 2
+    return Q
+
+
+@pytest.mark.parametrize("kind", [OnlyMatrix, MatrixOfRedraw, InGroups])
+def test_all_methods_follow_from_the_matrix(kind):
+    k = kind(linear_schedule())
+    s = torch.tensor([0.3, 0.0, 0.2])
+    t = torch.tensor([0.7, 0.5, 1.0])
+    g = torch.Generator().manual_seed(0)
+    x_0 = torch.randint(4, (3, 2, 5), generator=g)
+    x_t = k.sample(x_0, t, g)
+    w = torch.rand(3, 2, 5, 4, dtype=torch.float64, generator=g)
+    got = posterior(k, x_0, x_t, s, t)
+    for b in range(3):
+        a_s, a_t = 1 - s[b].double().item(), 1 - t[b].double().item()
+        Qs, Qt, Q = table(a_s), table(a_t), table(a_t / a_s)
+        pairs = [
+            (k.matrix(s, t)[b], Q),
+            (k.probs(x_0, s)[b], Qs[x_0[b]]),
+            (k.probs(x_0, t)[b], Qt[x_0[b]]),
+            (k.evidence(x_t, t)[b], Qt.T[x_t[b]]),
+            (k.likelihood(x_t, s, t)[b], Q.T[x_t[b]]),
+            (k.push(w, t)[b], w[b] @ Qt),
+        ]
+        joint = Qs[x_0[b]] * Q.T[x_t[b]]
+        pairs += [(got[b], joint / joint.sum(-1, keepdim=True))]
+        for mine, counted in pairs:
+            torch.testing.assert_close(mine, counted, rtol=0, atol=1e-12)
+    # Hoeffding: off by more than .01 with probability below 1e-8 for an entry
+    many = torch.full((1, 100_000), 2)
+    for draws, alpha in (
+        (k.sample(many, 0.5, g), 0.5),
+        (k.jump(many, 0.2, 0.6, g), 0.5),
+        (posterior_draw(k, many, many, 0.2, 0.6, g), None),
+        (k.draw_pi((100_000,), g), None),
+    ):
+        seen = torch.bincount(draws.flatten(), minlength=4) / 100_000
+        if alpha is None and draws.ndim == 2:
+            law = posterior(k, many[:, :1], many[:, :1], 0.2, 0.6)[0, 0]
+        else:
+            law = k.pi if alpha is None else table(alpha)[2]
+        assert (seen - law).abs().max() < 0.01
+    assert not k.shown(x_t).any()
+    assert not redraws(k)
+
+
+def test_noise_at_time_0_needs_its_own_from_data():
+    k = OnlyMatrix(geometric_schedule())
+    with pytest.raises(ValueError, match=r"needs its own from_data\(t\)"):
+        k.probs(torch.zeros(2, 3, dtype=torch.int64), 0.5)
 
 
 def oracle(world, kernel):
@@ -224,10 +306,24 @@ VALUES = [
 ]
 
 
+def test_kernels_compare_by_value():
+    assert Uniform(4, linear_schedule()) == Uniform(4, linear_schedule())
+    assert Uniform(4, linear_schedule()) != Uniform(4, cosine_schedule())
+    assert Uniform(4, linear_schedule()) != Uniform(5, linear_schedule())
+    even = torch.full((4,), 0.25)
+    assert Uniform(4, linear_schedule()) != Redraw(4, even, linear_schedule())
+    assert OnlyMatrix(linear_schedule()) == OnlyMatrix(linear_schedule())
+    widths = torch.full((5,), 0.3)
+    assert gaussian_kernel(4, widths) == gaussian_kernel(4, widths)
+    assert gaussian_kernel(4, widths) != gaussian_kernel(4, 2 * widths)
+    assert len({Uniform(4, linear_schedule()) for _ in range(3)}) == 1
+
+
 @pytest.mark.parametrize("value", VALUES, ids=repr)
 def test_values_pickle_and_copy(value):
     for other in (pickle.loads(pickle.dumps(value)), copy.deepcopy(value)):
         assert repr(other) == repr(value)
+        assert other == value
         kernel = getattr(other, "kernel", other)
         if isinstance(kernel, Kernel):
             x = torch.zeros(2, 3, dtype=torch.int64)
@@ -236,5 +332,3 @@ def test_values_pickle_and_copy(value):
                 kernel.probs(x, 0.4 if kernel.T else 0.3),
                 mine.probs(x, 0.4 if kernel.T else 0.3),
             )
-        else:
-            assert other == value
