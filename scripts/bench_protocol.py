@@ -20,7 +20,7 @@ from discrete_diffusion.flow import FlowMatching
 from discrete_diffusion.forward import Absorbing, Uniform, geometric_schedule, linear_schedule, polynomial_schedule
 from discrete_diffusion.mdlm import MaskedText
 from discrete_diffusion.models import count_parameters
-from discrete_diffusion.sampling import ancestral
+from discrete_diffusion.sampling import sample
 from discrete_diffusion.sedd import ScoreEntropy
 from discrete_diffusion.training import TrainConfig, fit, write_tensors
 from discrete_diffusion.transformer import NextLetter, TextNet, letter_frequencies, text_optimizers, train_text
@@ -65,8 +65,8 @@ class D3PMText(D3PM):
     "D3PM as in chapter 10, without labels."
     def noise(self, x_0, generator): return super().noise(x_0, torch.zeros(len(x_0), dtype=torch.int64), generator)[:-1]
     def loss(self, model, *noised): return super().loss(model, *noised, None)
-    def bits(self, model, x_0, passes, generator): return bits_per_dim(model, self.kernel, x_0, self.T, passes=passes, reverse=self.reverse, generator=generator)
-    def sample(self, model, shape, times, generator): return ancestral(model, self.kernel, shape, times, reverse=self.reverse, generator=generator)
+    def bits(self, model, x_0, passes, generator): return bits_per_dim(model, self.kernel, x_0, self.T, passes=passes, reads=self.reads, generator=generator)
+    def sample(self, model, shape, times, generator): return sample(model, self.kernel, shape, times, reads=self.reads, generator=generator)
 
 
 # name -> (what the table calls it, the system, what is special about its network). The flow minimises the loss of score_uniform,
