@@ -94,13 +94,13 @@ class D3PM:
                keep_path: bool = False,      # keep every state on the way
                progress: bool = False,       # show a bar
                corrections: int = 0,         # none are to be had: a chain of matrices has no move that stays at its time
-               **options                     # of `ancestral`: guidance, p, start
+               **options                     # of `sample` in chapter 8: guidance, p, start
                ) -> Sample:
         "Images of the classes `y`. Raises TypeError, ValueError."
         if correction_count(corrections)(.5): raise ValueError(f"corrections: expected 0, D3PM takes none (`leap` of chapter 17 has correctors for its kernels), got {corrections!r}")
         check_states(y, self.classes + 1, "y")
         if not isinstance(shape, tuple): raise TypeError(f"shape: expected a tuple, got {type(shape).__name__}")
-        return ancestral(model, self.kernel, (len(y), *shape), times, y, reads=check_reads(self.kernel, self.reads, model), temperature=temperature, generator=generator,
+        return sample(model, self.kernel, (len(y), *shape), times, y, reads=check_reads(self.kernel, self.reads, model), temperature=temperature, generator=generator,
                          device=device_of(model, device), keep_path=keep_path, progress=progress, **options)
 
 # %% ../nbs/10_d3pm.ipynb #a989d490

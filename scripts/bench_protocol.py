@@ -33,7 +33,7 @@ from discrete_diffusion.forward import (
 )
 from discrete_diffusion.mdlm import MaskedText
 from discrete_diffusion.models import count_parameters
-from discrete_diffusion.sampling import ancestral
+from discrete_diffusion.sampling import sample
 from discrete_diffusion.sedd import ScoreEntropy
 from discrete_diffusion.training import TrainConfig, fit, write_tensors
 from discrete_diffusion.transformer import (
@@ -146,17 +146,17 @@ class D3PMText(D3PM):
             x_0,
             self.T,
             passes=passes,
-            reverse=self.reverse,
+            reads=self.reads,
             generator=generator,
         )
 
     def sample(self, model, shape, times, generator):
-        return ancestral(
+        return sample(
             model,
             self.kernel,
             shape,
             times,
-            reverse=self.reverse,
+            reads=self.reads,
             generator=generator,
         )
 

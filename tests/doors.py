@@ -70,7 +70,7 @@ from discrete_diffusion.samplers import (
     step_rows,
     unmask,
 )
-from discrete_diffusion.sampling import ancestral, guide, temper, top_p
+from discrete_diffusion.sampling import guide, sample, temper, top_p
 from discrete_diffusion.sedd import ScoreEntropy
 
 K = 4
@@ -229,7 +229,7 @@ def _bound_doors(name, k):
         steps = k.T or 4
         net = at.network(k)
         y = at.labels()
-        return ancestral(
+        return sample(
             net,
             k,
             (6, 2, 3),

@@ -30,7 +30,7 @@ from discrete_diffusion.forward import (
 from discrete_diffusion.losses import exact_bound, prior_term
 from discrete_diffusion.mdlm import MaskedText, TimedMaskedText
 from discrete_diffusion.posterior import posterior, posterior_draw
-from discrete_diffusion.sampling import ancestral, sampler_law
+from discrete_diffusion.sampling import sample, sampler_law
 from discrete_diffusion.sedd import ScoreEntropy
 from discrete_diffusion.worlds import (
     all_states,
@@ -257,7 +257,7 @@ def test_samplers_take_their_start():
 
     assert far(noised) < far(None) / 2
     start = torch.tensor([[0, 2]] * 500)
-    x = ancestral(
+    x = sample(
         net,
         given,
         (500, 2),

@@ -17,8 +17,8 @@ from discrete_diffusion.posterior import full_from_loo, reading
 from discrete_diffusion.samplers import leap, leap_law, step_rows
 from discrete_diffusion.sampling import (
     Denoise,
-    ancestral,
     reverse_rows,
+    sample,
     sampler_law,
 )
 from discrete_diffusion.worlds import (
@@ -68,7 +68,7 @@ def test_the_right_reading_is_taken_from_the_network():
         lambda net, k, x: bound(net, k, x, 4),
         lambda net, k, x: exact_bound(net, k, x, 4),
         lambda net, k, x: bits_per_dim(net, k, x, 4),
-        lambda net, k, x: ancestral(net, k, (2, 3), 4),
+        lambda net, k, x: sample(net, k, (2, 3), 4),
         lambda net, k, x: sampler_law(net, k, 3, 4),
         lambda net, k, x: leap(net, k, (2, 3), 4),
         lambda net, k, x: leap_law(net, k, 3, 4),

@@ -24,7 +24,7 @@ from discrete_diffusion.mdlm import (
     Remember,
     TimedMaskedText,
 )
-from discrete_diffusion.sampling import ancestral, device_of
+from discrete_diffusion.sampling import device_of, sample
 from discrete_diffusion.sedd import MasksFirst, ScoreEntropy
 
 K = 5
@@ -207,7 +207,7 @@ def test_corrections_leave_given_letters_alone():
 
 def test_without_corrections_masked_text_is_the_sampler_of_chapter_8():
     ours = MaskedText(MASKS).sample(Table(), (9, 6), 7, generator=seeded()).x
-    theirs = ancestral(Table(), MASKS, (9, 6), 7, generator=seeded()).x
+    theirs = sample(Table(), MASKS, (9, 6), 7, generator=seeded()).x
     assert torch.equal(ours, theirs)
 
 

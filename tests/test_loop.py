@@ -1,0 +1,284 @@
+"""One loop: whatever the moves, the law that `sampler_law` propagates is the
+product of the steps' matrices, with one state asked at a time, and draws of
+`sample` land on it."""
+
+import pytest
+import torch
+from torch.nn.functional import one_hot
+
+from discrete_diffusion.ctmc import leap_rows, reverse_rates, score_from_full
+from discrete_diffusion.forward import (
+    Absorbing,
+    Schedule,
+    Uniform,
+    absorbs,
+    gaussian_kernel,
+    linear_schedule,
+    polynomial_schedule,
+)
+from discrete_diffusion.posterior import reverse_eq4
+from discrete_diffusion.sampling import (
+    Denoise,
+    Moment,
+    ancestral,
+    reverse_rows,
+    sample,
+    sampler_law,
+    steps_down,
+    temper,
+)
+from discrete_diffusion.worlds import (
+    all_states,
+    full_posterior,
+    loo_posterior,
+    random_world,
+    state_index,
+    tv,
+    tv_limit,
+)
+
+WORLD = random_world(3, 2, seed=1)
+NOISE = Uniform(3, polynomial_schedule(1.5))
+MASKS = Absorbing(3, linear_schedule())
+HALF = Schedule(lambda t: 0.6 * (1 - t), "0.6 (1 - t)")
+GIVEN = gaussian_kernel(3, torch.full((12,), 0.3))
+
+
+def oracle(kernel, reads="full"):
+    "The perfect network of the world."
+    posterior = full_posterior if reads == "full" else loo_posterior
+
+    def net(x_t, t, y=None):
+        Q = kernel.probs(torch.arange(3)[:, None], float(t[0]))[:, 0]
+        return posterior(WORLD, Q)[state_index(x_t, kernel.N)].log()
+
+    net.reads = reads
+    return net
+
+
+def mean_of_two(now):
+    "One question at each end of the step."
+    if not now.s:
+        return ancestral(now)
+    mean = (now.loo() + now.at(now.s).loo()) / 2
+    return reverse_eq4(now.kernel, mean, now.x, now.s, now.t)
+
+
+def mean_of_rates(now):
+    "An Euler step with the mean of the reverse rates at both ends."
+    if now.kernel.alpha(now.t) <= 0 or not now.s:
+        return ancestral(now)
+    both = []
+    for moment in (now, now.at(now.s)):
+        score = score_from_full(now.kernel, moment.full(), now.x, moment.t)
+        both.append(reverse_rates(now.kernel, score, now.x, moment.t))
+    return leap_rows(sum(both) / 2, now.x, now.s, now.t)
+
+
+def redraw(place):
+    "Corrector: one token anew, given all others."
+
+    def rows(now):
+        law = now.kernel.push(now.loo(), now.t)
+        stay = one_hot(now.x, now.kernel.N).to(law)
+        chosen = torch.arange(now.x.shape[1]) == place
+        return torch.where(chosen[:, None], law, stay)
+
+    return rows
+
+
+def annealed(now):
+    "A temperature that falls on the way."
+    p_0 = temper(now.answer.log(), (1 + now.t) / 2).softmax(-1)
+    return reverse_rows(now.kernel, p_0, now.x, now.s, now.t, now.reads)
+
+
+def keep(given):
+    "Given tokens, noised to the time of the state where there is no mask."
+
+    def rows(now):
+        known = given.clamp_min(0).expand(now.x.shape)
+        stay = one_hot(now.x, now.kernel.N).double()
+        put = one_hot(known, now.kernel.N).double()
+        if not absorbs(now.kernel) and now.s is not None:
+            put = now.kernel.probs(known, now.s)
+        return torch.where((given >= 0)[:, None], put, stay)
+
+    return rows
+
+
+def forth(now):
+    "The forward process, as a move: from t to a later time."
+    eye = one_hot(torch.arange(now.kernel.N), now.kernel.N).double()
+    return (eye @ now.kernel.matrix(now.t, now.s))[now.x]
+
+
+def way(kernel, steps, step=ancestral, then=None, at_the_end=False):
+    "Moves down to time 0, each followed by one that stays."
+    moves = []
+    for k, (t, s) in enumerate(steps_down(kernel, steps)):
+        moves.append((step, t, s))
+        if then is not None and (s or at_the_end):
+            moves.append((then(k), s or 0.0, s))
+    return moves
+
+
+FIRST = keep(torch.tensor([2, -1]))
+
+
+def back_and_forth(kernel):
+    "Each step is taken back and taken again."
+    moves = []
+    for t, s in steps_down(kernel, 4):
+        moves.append((ancestral, t, s))
+        if s:
+            moves += [(forth, s, t), (ancestral, t, s)]
+    return moves
+
+
+SAMPLERS = {
+    "ancestral, uniform": (NOISE, "full", 5),
+    "ancestral, leave-one-out": (NOISE, "leave-one-out", 5),
+    "ancestral, masks": (MASKS, "full", 5),
+    "a noisy time 0": (Uniform(3, HALF), "leave-one-out", 3),
+    "masks at time 0": (Absorbing(3, HALF), "full", 3),
+    "given matrices": (GIVEN, "full", 6),
+    "two questions": (NOISE, "full", way(NOISE, 5, mean_of_two)),
+    "two questions, rates": (NOISE, "full", way(NOISE, 5, mean_of_rates)),
+    "a corrector": (
+        NOISE,
+        "full",
+        way(NOISE, 5, then=lambda k: redraw(k % 2)),
+    ),
+    "annealed": (MASKS, "full", way(MASKS, 5, annealed)),
+    "annealed, uniform": (NOISE, "leave-one-out", way(NOISE, 5, annealed)),
+    "given tokens": (
+        MASKS,
+        "full",
+        [
+            (FIRST, 1.0, 1.0),
+            *way(MASKS, 5, then=lambda k: FIRST, at_the_end=True),
+        ],
+    ),
+    "given tokens, noised": (
+        Uniform(3, HALF),
+        "full",
+        way(Uniform(3, HALF), 3, then=lambda k: FIRST, at_the_end=True),
+    ),
+    "back and forth": (NOISE, "full", back_and_forth(NOISE)),
+}
+
+
+def by_enumeration(net, kernel, moves, **options):
+    "The law, one state and one move at a time."
+    if not isinstance(moves, list):
+        moves = [(ancestral, t, s) for t, s in steps_down(kernel, moves)]
+    states = all_states(kernel.N, 2)
+    ask = Denoise(net, kernel.K, **options)
+    law = kernel.pi[states].prod(-1)
+    for step, t, s in moves:
+        after = torch.zeros(kernel.N, kernel.N, dtype=torch.float64)
+        for p, x in zip(law, states):
+            if p > 0:
+                rows = step(Moment(kernel, x[None], s, t, ask, net.reads))[0]
+                n = rows.shape[-1]
+                after[:n, :n] += p * torch.outer(rows[0], rows[1])
+        law = after.flatten()
+    return law.reshape(kernel.N, kernel.N)[:3, :3].flatten()
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_the_law_is_the_product_of_the_steps(name):
+    kernel, reads, moves = SAMPLERS[name]
+    net = oracle(kernel, reads)
+    law = sampler_law(net, kernel, 2, moves)
+    slow = by_enumeration(net, kernel, moves)
+    torch.testing.assert_close(law, slow, rtol=0, atol=1e-12)
+    torch.testing.assert_close(law.sum().item(), 1.0, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_draws_land_on_the_law(name):
+    "False alarms: at most 1e-6 each."
+    kernel, reads, moves = SAMPLERS[name]
+    net, n = oracle(kernel, reads), 40_000
+    g = torch.Generator().manual_seed(3)
+    out = sample(net, kernel, (n, 2), moves, generator=g, keep_path=True)
+    share = state_index(out.x, 3).bincount(minlength=9).double() / n
+    law = sampler_law(net, kernel, 2, moves)
+    assert tv(share, law) < tv_limit(9, n, 1e-6)
+    steps = moves if isinstance(moves, list) else steps_down(kernel, moves)
+    assert len(out.path) == 1 + len(steps)
+
+
+@pytest.mark.parametrize("name", ["a corrector", "annealed"])
+def test_options_belong_to_the_answer(name):
+    kernel, reads, moves = SAMPLERS[name]
+    net, options = oracle(kernel, reads), {"temperature": 0.7, "p": 0.9}
+    law = sampler_law(net, kernel, 2, moves, **options)
+    slow = by_enumeration(net, kernel, moves, **options)
+    torch.testing.assert_close(law, slow, rtol=0, atol=1e-12)
+    same = sampler_law(
+        Denoise(net, kernel.K, **options), kernel, 2, moves, reads=reads
+    )
+    assert torch.equal(law, same)
+
+
+def test_calls_are_those_of_the_network():
+    g = torch.Generator().manual_seed(0)
+    for name, calls in {
+        "ancestral, uniform": 5,
+        "a noisy time 0": 4,
+        "two questions": 9,
+        "a corrector": 9,
+        "given tokens": 5,
+        "back and forth": 7,
+    }.items():
+        kernel, reads, moves = SAMPLERS[name]
+        net = oracle(kernel, reads)
+        assert sample(net, kernel, (4, 2), moves, generator=g).calls == calls
+
+
+def test_what_the_steps_are_for():
+    net = oracle(NOISE)
+    plain = tv(sampler_law(net, NOISE, 2, 16), WORLD.law)
+    moves = way(NOISE, 16, then=lambda k: redraw(k % 2))
+    assert tv(sampler_law(net, NOISE, 2, moves), WORLD.law) < plain / 2
+    far = []
+    wanted = WORLD.p.clone()
+    wanted[:2] = 0
+    wanted = (wanted / wanted.sum()).flatten()
+    for T in (16, 64):
+        moves = [
+            (FIRST, 1.0, 1.0),
+            *way(MASKS, T, then=lambda k: FIRST, at_the_end=True),
+        ]
+        law = sampler_law(oracle(MASKS), MASKS, 2, moves)
+        far.append(tv(law, wanted))
+    assert far[1] < 0.3 * far[0] or far[1] < 1e-9
+
+
+def test_a_start_is_taken():
+    net = oracle(NOISE)
+    moves = [(ancestral, 0.5, 0.25), (ancestral, 0.25, 0.0)]
+    Q = NOISE.probs(torch.arange(3)[:, None], 0.5)[:, 0]
+    law = sampler_law(net, NOISE, 2, moves, start=WORLD.noised(Q))
+    from_noise = sampler_law(net, NOISE, 2, moves)
+    assert tv(law, WORLD.law) < tv(from_noise, WORLD.law) / 2
+    start = all_states(3, 2).repeat(10, 1)
+    stays = [(lambda now: one_hot(now.x, 3).double(), 1.0, 1.0)]
+    assert torch.equal(sample(net, NOISE, (90, 2), stays, start=start).x, start)
+
+
+@pytest.mark.parametrize("kernel", [NOISE, MASKS], ids=["uniform", "masks"])
+def test_a_moment_has_both_posteriors(kernel):
+    x = all_states(kernel.N, 2)
+    found = []
+    for reads in ("full", "leave-one-out"):
+        ask = Denoise(oracle(kernel, reads), 3)
+        now = Moment(kernel, x, 0.2, 0.6, ask, reads)
+        found.append((now.full(), now.loo(), ancestral(now)))
+        assert ask.calls == 1
+    hidden = ~kernel.shown(x)
+    for a, b in zip(*found):
+        torch.testing.assert_close(a[hidden], b[hidden], rtol=0, atol=1e-10)
