@@ -21,9 +21,10 @@ from .posterior import *
 from .worlds import all_states, kl
 
 # %% ../nbs/05_losses.ipynb #a088a974
-# Checks, and the call of a network. Nothing of this is needed to understand the chapter.
+# Checks, and the call of a network: not needed to understand the chapter.
 class NotFinite(ValueError, FloatingPointError):
-    "What a model returned holds NaN or infinity. `fit` catches FloatingPointErrors and adds the step."
+    """What a model returned holds NaN or infinity.
+    `fit` catches FloatingPointErrors and adds the step."""
 
 
 def check_logits(
@@ -32,7 +33,9 @@ def check_logits(
     K: int,  # clean symbols
     where: str = "",  # added to the message
 ) -> Tensor:  # the same logits
-    "Logits (*x.shape, K) without NaN; -inf means impossible and is allowed, but not everywhere in a row. Raises TypeError, ValueError; `NotFinite`, a ValueError, for NaN and infinities."
+    """Logits (*x.shape, K) without NaN; -inf means impossible and is allowed,
+    but not everywhere in a row. Raises TypeError, ValueError; `NotFinite`, a
+    ValueError, for NaN and infinities."""
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         got = getattr(logits, "dtype", type(logits).__name__)
         raise TypeError(f"logits: expected a float tensor, got {got}{where}")
@@ -58,12 +61,12 @@ def check_logits(
 def call_network(
     model: Callable,  # model(x_t, t, y) -> its answer at every token
     x_t: Tensor,  # (batch, *shape) states
-    t: Tensor
-    | None,  # (batch,) their times; None for a network that is not told
+    t: Tensor | None,  # (batch,) times; None for a network without
     y: Tensor | None = None,  # (batch,) labels
 ) -> Tensor:
-    """One call of a network, always as model(x_t, t, y). Times come on x_t's device, in float64;
-    in float32 for a module in float32 or shorter, and where the device has no float64."""
+    """One call of a network, always as model(x_t, t, y). Times come on x_t's
+    device, in float64; in float32 for a module in float32 or shorter, and
+    where the device has no float64."""
     if t is None:
         return model(x_t, None, y)
     dtype = torch.float64 if has_float64(x_t.device) else torch.float32
@@ -76,7 +79,7 @@ def call_network(
 
 
 def _check_masking(kernel, x_0, x_t, t):
-    "Refuse a kernel with laws of its own, and pairs that masking does not produce."
+    "Refuse kernels with laws of their own, and pairs that masking never makes."
     if not absorbs(kernel):
         name = type(kernel).__name__
         raise TypeError(f"kernel: expected an Absorbing kernel, got {name}")
@@ -85,7 +88,8 @@ def _check_masking(kernel, x_0, x_t, t):
     too_early = masked & per_item(kernel.alpha(t) >= 1, x_t)
     if bool((moved | too_early).any()):
         raise ValueError(
-            "x_t: expected a state that x_0 can reach, got an event of probability zero"
+            "x_t: expected a state that x_0 can reach, "
+            "got an event of probability zero"
         )
 
 
@@ -117,7 +121,8 @@ def _log(p):
 
 
 def _log_weights(kernel, logits, x_t, t, reads):
-    "log w(x_0), log q(x_t | x_0), and the log of the denominator: at most _FLOOR / 2 if the model rules out all that is possible."
+    """log w(x_0), log q(x_t | x_0), and the log of the denominator: at most
+    _FLOOR / 2 if the model rules out all that is possible."""
     check_logits(logits, x_t, kernel.K)
     logits = torch.where(kernel.shown(x_t)[..., None], 0.0, logits)
     logits = wide(logits)
@@ -143,34 +148,34 @@ def _log_push(kernel, log_w, s):
 @door
 def step_kl(
     kernel: Kernel,
-    logits: Float[
-        Tensor, "batch *shape K"
-    ],  # the model's answer at x_t; -inf for impossible symbols
+    logits: Float[Tensor, "batch *shape K"],  # at x_t; -inf: impossible
     x_0: Int64[Tensor, "batch *shape"],  # clean states
     x_t: Int64[Tensor, "batch *shape"],  # states at time t
     s: Time,  # the earlier time
     t: Time,  # the later time
     reads: str | None = None,  # "full" or "leave-one-out", see `reading`
 ) -> Float[Tensor, "batch *shape"]:  # nats, float64
-    "KL(q(x_s | x_t, x_0) || p(x_s | x_t)) of each token (D3PM, Eq. 1). ValueError for logits that are no distribution and events of probability zero."
+    """KL(q(x_s | x_t, x_0) || p(x_s | x_t)) of each token (D3PM, Eq. 1).
+    ValueError for logits that are no distribution and events of probability zero."""
     reads = reading(kernel, reads)
     q = posterior(kernel, x_0, x_t, s, t)
     log_w, _, log_z = _log_weights(kernel, logits, x_t, t, reads)
     pushed = _log_push(kernel, log_w, s)
     log_p = _log(kernel.likelihood(x_t, s, t)) + pushed - log_z
-    log_p = torch.where(log_z > _FLOOR / 2, log_p, _FLOOR)
-    gap = torch.where(q > 0, _log(q) - log_p, 0.0)
-    return torch.where(gap > -_FLOOR / 2, math.inf, q * gap).sum(-1)
+    something = log_z > _FLOOR / 2  # that the model does not rule out
+    log_p = torch.where(something, log_p, _FLOOR)
+    log_ratio = torch.where(q > 0, _log(q) - log_p, 0.0)
+    infinite = log_ratio > -_FLOOR / 2
+    return torch.where(infinite, math.inf, q * log_ratio).sum(-1)
 
 # %% ../nbs/05_losses.ipynb #05-cross-entropy
 @door
 def cross_entropy(
     logits: Float[Tensor, "batch *shape K"],  # -inf for impossible symbols
     x_0: Int64[Tensor, "batch *shape"],  # clean states
-) -> Float[
-    Tensor, "batch *shape"
-]:  # nats, in the logits' dtype (float32 at least)
-    "-log softmax(logits)[x_0] of each token. A training surrogate, not a likelihood."
+) -> Float[Tensor, "batch *shape"]:  # nats, in the logits' dtype
+    """-log softmax(logits)[x_0] of each token, in float32 at least.
+    A training surrogate, not a likelihood."""
     check_states(x_0, logits.shape[-1], "x_0")
     check_logits(logits, x_0, logits.shape[-1])
     if logits.dtype in (torch.float16, torch.bfloat16):
@@ -186,10 +191,9 @@ def masked_step_kl(
     x_t: Int64[Tensor, "batch *shape"],  # states at time t
     s: Time,  # the earlier time
     t: Time,  # the later time
-) -> Float[
-    Tensor, "batch *shape"
-]:  # nats, in the logits' dtype (float32 at least)
-    "step_kl for the absorbing kernel: (alpha_s - alpha_t) / (1 - alpha_t) times the cross-entropy at masked tokens, 0 elsewhere."
+) -> Float[Tensor, "batch *shape"]:  # nats, in the logits' dtype
+    """step_kl for the absorbing kernel: (alpha_s - alpha_t) / (1 - alpha_t)
+    times the cross-entropy at masked tokens, 0 elsewhere. In float32 at least."""
     _check_masking(kernel, x_0, x_t, t)
     alpha_s, alpha_t = kernel.alpha(s), kernel.alpha(t)
     ce = cross_entropy(logits, x_0)
@@ -204,8 +208,8 @@ def _prior_nats(kernel, x_0):
     pi = kernel.pi.to(a)[x_0]
     if bool(((a > 0) & (pi <= 0)).any()):
         raise ValueError(
-            "alpha: expected alpha(1) = 0 where pi has no mass on clean symbols "
-            f"(the prior term is infinite), got {a.item():.3g}"
+            "alpha: expected alpha(1) = 0 where pi has no mass on clean "
+            f"symbols (the prior term is infinite), got {a.item():.3g}"
         )
     here = a + (1 - a) * pi  # q(x_1 = x_0 | x_0)
     ratio = torch.where(pi > 0, here / torch.where(pi > 0, pi, 1.0), 1.0)
@@ -217,7 +221,8 @@ def prior_term(
     kernel: Kernel,
     x_0: Int64[Tensor, "batch *shape"],  # clean states
 ) -> Float[Tensor, "batch"]:  # nats
-    "KL(q(x_1 | x_0) || pi), summed over tokens. ValueError where it is infinite: an absorbing kernel with alpha(1) > 0."
+    """KL(q(x_1 | x_0) || pi), summed over tokens. ValueError where it is
+    infinite: an absorbing kernel with alpha(1) > 0."""
     nats_of = _prior_nats if redraws(kernel) else _prior_nats_by_rows
     return nats_of(kernel, x_0).flatten(1).sum(1)
 
@@ -227,7 +232,8 @@ def stratified_steps(
     T: int,  # number of steps
     generator: torch.Generator | None = None,  # source of randomness
 ) -> Tensor:  # (batch,) int64 in 1..T
-    "Steps, each uniform on 1..T, together spread evenly: one from each of `batch` equal slices of [0, 1), in random order."
+    """Steps, each uniform on 1..T, together spread evenly: one from each of
+    `batch` equal slices of [0, 1), in random order."""
     check_count(batch, "batch")
     check_count(T, "T")
     u = (torch.arange(batch) + uniforms((batch,), generator).cpu()) / batch
@@ -238,7 +244,8 @@ def stratified_steps(
 # %% ../nbs/05_losses.ipynb #05-bound-class
 @dataclass
 class Bound:
-    "A bound on -log p(x_0), or an estimate of it, in its parts: each (batch,) nats, summed over tokens."
+    """A bound on -log p(x_0), or an estimate of it, in its parts: each (batch,)
+    nats, summed over tokens."""
 
     diffusion: Tensor  # the T steps
     prior: Tensor  # KL(q(x_1 | x_0) || pi)
@@ -258,7 +265,8 @@ def _quick_step_kl(kernel, logits, x_0, x_t, s, t, reads):
 
 
 def _one_step(model, kernel, x_0, T, y, generator, steps, reads):
-    "Draw a step and x_t for each item and ask the model: the step's KL (batch, *shape), and the logits."
+    """Draw a step and x_t for each item and ask the model: the step's KL
+    (batch, *shape), and the logits."""
     _check_T(kernel, T)
     reads = reading(kernel, reads, model)
     if steps is None:
@@ -278,11 +286,11 @@ def bound(
     T: Integral,  # number of steps; a matrix kernel's own
     y: Shaped[Tensor, "batch *label"] | None = None,  # handed to the model
     generator: torch.Generator | None = None,  # source of randomness
-    steps: Int64[Tensor, "batch"]
-    | None = None,  # in 1..T; drawn by stratified_steps if None
+    steps: Int64[Tensor, "batch"] | None = None,  # in 1..T; None: drawn
     reads: str | None = None,  # what the logits mean, see `reading`
 ) -> Bound:  # nats, one unbiased draw
-    "An unbiased estimate of the bound on -log p(x_0) (D3PM, Eq. 1): T times the KL of one random step, prior and reconstruction."
+    """An unbiased estimate of the bound on -log p(x_0) (D3PM, Eq. 1): T times
+    the KL of one random step, prior and reconstruction."""
     prior = prior_term(kernel, x_0)
     nats, _ = _one_step(model, kernel, x_0, T, y, generator, steps, reads)
     diffusion = T * wide(nats).flatten(1).sum(1)
@@ -346,7 +354,8 @@ def reconstruction_term(
     generator: torch.Generator | None = None,  # source of randomness
     reads: str | None = None,  # what the logits mean, see `reading`
 ) -> Float[Tensor, "batch"]:  # nats
-    "-log p(x_0 | z_0) with one draw of z_0 ~ q(. | x_0) at t = 0 if alpha(0) < 1, else exactly 0; summed over tokens."
+    """-log p(x_0 | z_0) with one draw of z_0 ~ q(. | x_0) at t = 0 if
+    alpha(0) < 1, else exactly 0; summed over tokens."""
     reads = reading(kernel, reads, model)
     t = wide(torch.zeros(len(x_0), device=x_0.device))
     if not kernel.noisy_start:
@@ -358,7 +367,8 @@ def reconstruction_term(
 
 # %% ../nbs/05_losses.ipynb #05-exact-pieces
 def _reachable(kernel, L, t):
-    "The x_t that can happen, their times, and which clean symbols can lead to each of their tokens."
+    """The x_t that can happen, their times, and which clean symbols can lead to
+    each of their tokens."""
     x_t = all_states(kernel.N, L)
     can = kernel.evidence(x_t, t) > 1e-290
     some = can.any(-1).all(-1)
@@ -406,7 +416,8 @@ def exact_bound(
     T: Integral,  # number of steps; a matrix kernel's own
     reads: str | None = None,  # what the logits mean, see `reading`
 ) -> Bound:  # nats, no draws
-    "The expectation of `bound` by visiting all N**L noisy sequences (at most 4,096), one model call a step."
+    """The expectation of `bound` by visiting all N**L noisy sequences (at most
+    4,096), one model call a step."""
     _check_T(kernel, T)
     reads = reading(kernel, reads, model)
     prior = prior_term(kernel, x_0)
@@ -431,12 +442,12 @@ def hybrid_loss(
     T: Integral,  # number of steps; a matrix kernel's own
     y: Shaped[Tensor, "batch *label"] | None = None,  # handed to the model
     generator: torch.Generator | None = None,  # source of randomness
-    steps: Int64[Tensor, "batch"]
-    | None = None,  # in 1..T; drawn by stratified_steps if None
+    steps: Int64[Tensor, "batch"] | None = None,  # in 1..T; None: drawn
     lam: Real | Float[Tensor, ""] = 0.001,  # weight of the cross-entropy
     reads: str | None = None,  # what the logits mean, see `reading`
 ) -> Float[Tensor, "batch"]:  # nats per token
-    "KL of ONE random step + lam * cross-entropy on x_0, mean over tokens (D3PM, Eq. 5, as in its code). A surrogate: no factor T, no prior."
+    """KL of ONE random step + lam * cross-entropy on x_0, mean over tokens
+    (D3PM, Eq. 5, as in its code). A surrogate: no factor T, no prior."""
     lam = check_number(lam, "lam", least=0)
     nats, logits = _one_step(model, kernel, x_0, T, y, generator, steps, reads)
     if lam:
