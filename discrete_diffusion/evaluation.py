@@ -31,15 +31,15 @@ class Bits:
     prior: float  # KL(q(x_1 | x_0) || pi)
     reconstruction: float  # -log p(x_0 | z_0), where alpha(0) < 1
     stderr: float  # of the estimate, from independent passes over the same data
-    stderr_data: float  # with the choice of the data included, from the spread over items
+    # with the choice of the data included, from the spread over items
+    stderr_data: float
     T: (
         int | None
     )  # steps of the chain whose bound this is; None: continuous time
     passes: int  # independent passes
     items: int  # how many images or sequences
-    each: Tensor | None = field(
-        default=None, compare=False
-    )  # (items,) of each item, to compare models item by item
+    # (items,) of each item, to compare models item by item
+    each: Tensor | None = field(default=None, compare=False)
 
     def __repr__(self):
         time = "continuous time" if self.T is None else f"T = {self.T}"
@@ -83,7 +83,8 @@ def bits_per_dim(
     reads: str | None = None,  # what the logits mean, see `reading`
     generator: torch.Generator | None = None,  # where noise and steps come from
 ) -> Bits:
-    "The T-step bound on -log2 p(x_0) per dimension: an unbiased estimate with parts and standard errors."
+    """The T-step bound on -log2 p(x_0) per dimension: an unbiased estimate with
+    parts and standard errors."""
     n = check_count(len(x_0), "x_0: number of items", 2)
     check_count(passes, "passes", 2)
     check_count(batch_size, "batch_size")
@@ -110,9 +111,10 @@ def difference(
     ours,  # a report with the items' values in `each`, such as `Bits`
     theirs,  # the report of another model on the same items in the same order
 ) -> tuple[float, float]:  # bits/dim, standard error
-    """How many bits `ours` lies above `theirs`, and the standard error, by paired
-    differences: what makes an item hard for both cancels. The choice of the items
-    is in the error. TypeError without the items' values, ValueError for another number."""
+    """How many bits `ours` lies above `theirs`, and the standard error, by
+    paired differences: what makes an item hard for both cancels. The choice of
+    the items is in the error. TypeError without the items' values, ValueError
+    for another number."""
     a, b = ours.each, theirs.each
     if not isinstance(a, Tensor) or not isinstance(b, Tensor):
         raise TypeError(
@@ -142,7 +144,8 @@ def loss_by_noise(
 ) -> tuple[
     Tensor, Tensor
 ]:  # band centres (bands,), bits/dim that each band adds (bands,)
-    "The diffusion part of the bound, band of t by band of t; the bands sum to the whole."
+    """The diffusion part of the bound, band of t by band of t; the bands sum to
+    the whole."""
     n = len(x_0)
     check_count(T, "T")
     check_count(passes, "passes")
@@ -192,7 +195,8 @@ def words(
     text: str,  # any
     least: int = 3,  # letters that a word has at least
 ) -> list[str]:  # in their order, repetitions included
-    "What stands between blanks, punctuation and capitals as they are, if it has at least `least` letters. Raises TypeError, ValueError."
+    """What stands between blanks, punctuation and capitals as they are, if it
+    has at least `least` letters. Raises TypeError, ValueError."""
     _check_text(text, "text")
     check_count(least, "least", 0)
     return [w for w in text.split() if sum(map(str.isalpha, w)) >= least]
@@ -203,7 +207,8 @@ def word_share(
     train: str,  # the training text
     least: int = 3,  # letters that a word has at least
 ) -> tuple[float, float]:  # share in [0, 1], standard error over samples
-    "How many of the samples' words occur as words in the training text. Raises TypeError, ValueError (also if there are no words)."
+    """How many of the samples' words occur as words in the training text.
+    Raises TypeError, ValueError (also if there are no words)."""
     _check_texts(samples, 2)
     found = _words_of(samples, least)
     _check_text(train, "train")
@@ -220,7 +225,8 @@ def ngram_entropy(
     samples: list[str],  # texts; runs do not reach from one into the next
     n: int = 2,  # characters in a run
 ) -> float:  # bits
-    "Entropy of the runs of `n` characters, from their counts. Small heaps give too little, so compare heaps of equal size. Raises TypeError, ValueError."
+    """Entropy of the runs of `n` characters, from their counts. Small heaps
+    give too little, so compare heaps of equal size. Raises TypeError, ValueError."""
     check_count(n, "n")
     texts = _check_texts(samples)
     counts = Counter(s[i : i + n] for s in texts for i in range(len(s) - n + 1))
@@ -238,7 +244,8 @@ def distinct_words(
     samples: list[str],  # texts
     least: int = 3,  # letters that a word has at least
 ) -> float:  # in (0, 1]
-    "Distinct words over all words. It falls as samples grow, so compare heaps of equal size. Raises TypeError, ValueError."
+    """Distinct words over all words. It falls as samples grow, so compare heaps
+    of equal size. Raises TypeError, ValueError."""
     found = sum(_words_of(samples, least), [])
     return len(set(found)) / len(found)
 
@@ -248,20 +255,18 @@ def _runs(s, n):
 
 
 def _places(samples, train, n, among):
-    "Where in the training text, among these places, a run of n begins that a sample has, too."
+    "Those of these places in the training text where a run of a sample begins."
     mine = set().union(*(_runs(s, n) for s in samples))
     return [i for i in among if train[i : i + n] in mine]
 
 
-def _longest(samples, train):
-    "Characters of the longest run: one of n + 1 begins where one of n does."
-    n, everywhere = 8, range(len(train))
-    while not (at := _places(samples, train, n, everywhere)) and n > 1:
+def _short_runs(samples, train, n):
+    "The places of runs of n characters; of n/2, n/4, ... if there are none."
+    places = _places(samples, train, n, range(len(train)))
+    while not places and n > 1:
         n //= 2
-    while at:
-        n += 1
-        at = _places(samples, train, n, at)
-    return n - 1
+        places = _places(samples, train, n, range(len(train)))
+    return n, places
 
 
 def copied(
@@ -270,25 +275,33 @@ def copied(
     length: int = 32,  # characters of a run that counts as copied
 ) -> tuple[
     float, int
-]:  # share of samples with such a run, characters of the longest run of any sample
-    "Runs of characters that stand in the training text just so. Raises TypeError, ValueError."
+]:  # share of samples with such a run, characters of the longest run
+    """Runs of characters that stand in the training text just so. Raises
+    TypeError, ValueError."""
     _check_texts(samples)
     check_count(length, "length")
     _check_text(train, "train")
-    places = _places(samples, train, length, range(len(train)))
-    there = {train[i : i + length] for i in places}
-    having = [not _runs(s, length).isdisjoint(there) for s in samples]
-    return sum(having) / len(samples), _longest(samples, train)
+    n, places = _short_runs(samples, train, min(8, length))
+    share = 0.0
+    while places:
+        if n == length:
+            there = {train[i : i + n] for i in places}
+            having = [not _runs(s, n).isdisjoint(there) for s in samples]
+            share = sum(having) / len(samples)
+        n += 1  # a run of n + 1 begins where one of n does
+        places = _places(samples, train, n, places)
+    return share, n - 1
 
 # %% ../nbs/09_evaluation.ipynb #3771911a
 class TextReport:
-    "A heap of samples beside as much real text. Numbers in `ours` and `real`; printed, a table. Raises TypeError, ValueError."
+    """A heap of samples beside as much real text. Numbers in `ours` and `real`;
+    printed, a table. Raises TypeError, ValueError."""
 
     def __init__(
         self,
         samples: list[str],  # texts, at least 2
         train: str,  # the training text
-        held: str,  # text that was never trained on, at least as long as the longest sample
+        held: str,  # never trained on, as long as the longest sample or more
         least: int = 3,  # letters that a word has at least
         length: int = 32,  # characters of a run that counts as copied
     ):
@@ -322,7 +335,9 @@ class TextReport:
     def __repr__(self):
         run = f"with a run of {self.length} copied"
         forms = {
-            "words that the training text has": "{word_share:.1%} +- {stderr:.1%}",
+            "words that the training text has": (
+                "{word_share:.1%} +- {stderr:.1%}"
+            ),
             "distinct words, of all": "{distinct:.2f}",
             "entropy of a pair of characters": "{bigrams:.2f} bits",
             run: "{copied:.0%}",
@@ -346,7 +361,8 @@ def _pooled(channels, width):
 
 
 class DigitClassifier(nn.Module):
-    "A small convolutional classifier of grey-level digits: states (batch, 28, 28) -> logits (batch, classes)."
+    """A small convolutional classifier of grey-level digits: states
+    (batch, 28, 28) -> logits (batch, classes)."""
 
     def __init__(
         self,
@@ -420,7 +436,8 @@ def accuracy_by_class(
     y: Tensor,  # (items,) the classes that were asked for
     batch_size: int = 500,  # items a call of the judge
 ) -> tuple[float, Tensor]:  # overall, by class (largest label + 1,)
-    "How often the judge sees the class that was asked for; NaN for a class that was never asked for. Raises TypeError, ValueError."
+    """How often the judge sees the class that was asked for; NaN for a class
+    that was never asked for. Raises TypeError, ValueError."""
     _check_labels(x, y)
     check_count(batch_size, "batch_size")
     if judge.training:
@@ -440,13 +457,15 @@ def diversity(
     y: Tensor,  # (items,) classes
     levels: int,  # grey levels
 ) -> float:
-    "Mean Euclidean distance (grey values in [0, 1]) between two different items of the same class, classes weighing alike. Raises ValueError."
+    """Mean Euclidean distance (grey values in [0, 1]) between two different
+    items of the same class, classes weighing alike. Raises ValueError."""
     _check_labels(x, y)
     sizes = torch.bincount(y)
     if bool((sizes == 1).any()):
         alone = int((sizes == 1).nonzero()[0])
         raise ValueError(
-            f"y: expected at least two items in each class, got one in class {alone}"
+            "y: expected at least two items in each class, "
+            f"got one in class {alone}"
         )
     greys = _grey(x, levels)
     means = [torch.pdist(greys[y == c]).mean() for c in y.unique()]
@@ -462,7 +481,8 @@ def nearest(
     train: Tensor,  # (many, *shape) training states
     levels: int,  # grey levels
 ) -> tuple[Tensor, Tensor]:  # distance (items,), index (items,)
-    "The nearest training image of each item, in Euclidean distance (grey values in [0, 1]). Raises ValueError."
+    """The nearest training image of each item, in Euclidean distance (grey
+    values in [0, 1]). Raises ValueError."""
     if not len(train) or train.shape[1:] != x.shape[1:]:
         raise ValueError(
             f"train: expected images of shape {tuple(x.shape[1:])}, "
