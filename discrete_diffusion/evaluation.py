@@ -226,7 +226,8 @@ def ngram_entropy(
     n: int = 2,  # characters in a run
 ) -> float:  # bits
     """Entropy of the runs of `n` characters, from their counts. Small heaps
-    give too little, so compare heaps of equal size. Raises TypeError, ValueError."""
+    give too little, so compare heaps of equal size. Raises TypeError,
+    ValueError."""
     check_count(n, "n")
     texts = _check_texts(samples)
     counts = Counter(s[i : i + n] for s in texts for i in range(len(s) - n + 1))
