@@ -53,25 +53,73 @@ NOT_COLOURS = dict(
     WCAG, rules={n: dict(enabled=False) for n in COLOURS["runOnly"]["values"]}
 )
 
-RAW = r"""() => {                        // TeX that a reader would see as it was typed
-  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = [];
-  for (let n; n = walk.nextNode();) if (!n.parentElement.closest('pre, code, script, style, annotation, [data-player]')) {
-    const hit = n.data.match(/\\[()[\]]|\$\$|\\[a-zA-Z]{2,}|\$[^$\s][^$\n]*[_^\\][^$\n]*\$/);
-    if (hit) found.push(n.data.slice(Math.max(0, hit.index - 20), hit.index + 40)); }
-  return found; }"""
-UNSET = """() => [...document.querySelectorAll('math')].filter(m => { const r = m.getBoundingClientRect(); return !(r.width > 1 && r.height > 1) || m.querySelector('merror'); })
-  .map(m => m.getAttribute('alttext') || m.textContent)"""
-NO_PICTURE = """() => [...document.querySelectorAll('img')].filter(i => !(i.complete && i.naturalWidth && i.alt.trim())).map(i => i.outerHTML.slice(0, 120))"""
-WIDE = """() => {                        // what reaches over the right edge and cannot be scrolled to where it stands
-  const wide = document.documentElement.clientWidth, scrolls = e => { for (; e; e = e.parentElement) if (/auto|scroll/.test(getComputedStyle(e).overflowX) && e !== document.body) return true; };
-  const spaces = e => { const pre = e.closest('pre'); return pre && pre !== e && pre.scrollWidth <= pre.clientWidth + 1; };         // spaces hang over the end of a wrapped line, unseen
-  const out = [...document.querySelectorAll('body *')].filter(e => !spaces(e)).filter(e => { const r = e.getBoundingClientRect();
-    return r.width && r.height && r.right > wide + 1 && getComputedStyle(e).visibility === 'visible' && getComputedStyle(e).position !== 'fixed' && !scrolls(e); });
+# TeX that a reader would see as it was typed.
+RAW = r"""() => {
+  const set = 'pre, code, script, style, annotation, [data-player]';
+  const tex =
+    /\\[()[\]]|\$\$|\\[a-zA-Z]{2,}|\$[^$\s][^$\n]*[_^\\][^$\n]*\$/;
+  const walk = document.createTreeWalker(
+    document.body, NodeFilter.SHOW_TEXT);
+  const found = [];
+  for (let node; node = walk.nextNode();) {
+    if (node.parentElement.closest(set)) continue;
+    const hit = node.data.match(tex);
+    if (hit) found.push(
+      node.data.slice(Math.max(0, hit.index - 20), hit.index + 40));
+  }
+  return found;
+}"""
+UNSET = """() => [...document.querySelectorAll('math')]
+  .filter(math => {
+    const box = math.getBoundingClientRect();
+    return !(box.width > 1 && box.height > 1) || math.querySelector('merror');
+  })
+  .map(math => math.getAttribute('alttext') || math.textContent)"""
+NO_PICTURE = """() => [...document.querySelectorAll('img')]
+  .filter(i => !(i.complete && i.naturalWidth && i.alt.trim()))
+  .map(i => i.outerHTML.slice(0, 120))"""
+# What reaches over the right edge and cannot be scrolled to where it stands.
+# Spaces hang over the end of a wrapped line, unseen.
+WIDE = """() => {
+  const wide = document.documentElement.clientWidth;
+  const scrolls = e => {
+    for (; e; e = e.parentElement) {
+      const runs = /auto|scroll/.test(getComputedStyle(e).overflowX);
+      if (runs && e !== document.body) return true;
+    }
+  };
+  const spaces = e => {
+    const pre = e.closest('pre');
+    return pre && pre !== e && pre.scrollWidth <= pre.clientWidth + 1;
+  };
+  const out = [...document.querySelectorAll('body *')].filter(e => {
+    if (spaces(e)) return false;
+    const box = e.getBoundingClientRect(), style = getComputedStyle(e);
+    return box.width && box.height && box.right > wide + 1
+      && style.visibility === 'visible' && style.position !== 'fixed'
+      && !scrolls(e);
+  });
   const at = document.scrollingElement.scrollWidth;
-  return at > wide || out.length ? [`${at} px wide on ${wide}`, ...out.slice(0, 3).map(e => e.outerHTML.slice(0, 100))] : []; }"""
-PLAYER = """root => { const view = root.querySelector('[data-view]'), s = root.querySelector('input');
-  return [view.src || view.innerHTML, root.querySelector('[data-title]').textContent, +s.value, s.getAttribute('aria-valuetext'), root.querySelector('button').textContent, view.alt || '']; }"""
-PLAYED = """r => +r.querySelector('input').value === +r.querySelector('input').max && r.querySelector('button').textContent === 'Play'"""
+  if (at <= wide && !out.length) return [];
+  const shown = out.slice(0, 3).map(e => e.outerHTML.slice(0, 100));
+  return [`${at} px wide on ${wide}`, ...shown];
+}"""
+PLAYER = """root => {
+  const view = root.querySelector('[data-view]');
+  const slider = root.querySelector('input');
+  return [
+    view.src || view.innerHTML,
+    root.querySelector('[data-title]').textContent,
+    +slider.value,
+    slider.getAttribute('aria-valuetext'),
+    root.querySelector('button').textContent,
+    view.alt || ''];
+}"""
+PLAYED = """root => {
+  const slider = root.querySelector('input');
+  return +slider.value === +slider.max
+    && root.querySelector('button').textContent === 'Play';
+}"""
 
 
 # One page
@@ -289,12 +337,28 @@ def axe(page, where, options):
     return said
 
 
-COVERED = """() => {                     // what of the text lies over the contents beside it
-  const margin = document.querySelector('#quarto-margin-sidebar'), side = margin && margin.getBoundingClientRect();
-  if (!side || !side.width || getComputedStyle(margin).visibility !== 'visible') return [];
-  const main = document.querySelector('main'), inside = e => { for (e = e.parentElement; e && e !== main.parentElement; e = e.parentElement) if (/auto|scroll|hidden|clip/.test(getComputedStyle(e).overflowX)) return true; };
-  return [...main.querySelectorAll('math, pre, table, img, code, svg')].filter(e => { const r = e.getBoundingClientRect(); return r.width && r.height && r.right > side.left + 1 && r.left < side.right && !inside(e); })
-    .slice(0, 3).map(e => e.outerHTML.slice(0, 100)); }"""
+# What of the text lies over the contents beside it.
+COVERED = """() => {
+  const margin = document.querySelector('#quarto-margin-sidebar');
+  const side = margin && margin.getBoundingClientRect();
+  if (!side || !side.width
+    || getComputedStyle(margin).visibility !== 'visible') return [];
+  const main = document.querySelector('main');
+  const inside = e => {
+    for (e = e.parentElement; e && e !== main.parentElement;
+         e = e.parentElement) {
+      const runs = getComputedStyle(e).overflowX;
+      if (/auto|scroll|hidden|clip/.test(runs)) return true;
+    }
+  };
+  return [...main.querySelectorAll('math, pre, table, img, code, svg')]
+    .filter(e => {
+      const box = e.getBoundingClientRect();
+      return box.width && box.height && box.right > side.left + 1
+        && box.left < side.right && !inside(e);
+    })
+    .slice(0, 3).map(e => e.outerHTML.slice(0, 100));
+}"""
 
 
 def covered(page, where):
@@ -319,7 +383,11 @@ def wide(page, where):
     return [f"{where}: {'; '.join(found)}"] if found else []
 
 
-IS_DARK = """dark => ((getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g) || [255, 255, 255]).slice(0, 3).reduce((a, b) => a + +b, 0) < 383) === dark"""
+IS_DARK = r"""dark => {
+  const colour = getComputedStyle(document.body).backgroundColor;
+  const parts = (colour.match(/[\d.]+/g) || [255, 255, 255]).slice(0, 3);
+  return (parts.reduce((a, b) => a + +b, 0) < 383) === dark;
+}"""
 
 
 def scheme(page, dark):
@@ -593,8 +661,15 @@ def toggle(page, home):
     return [f"the switch between light and dark gives {light}, {seen}, {back}"]
 
 
-IN_SIGHT = """e => { const r = e.getBoundingClientRect(); return r.left >= 0 && r.right <= innerWidth && getComputedStyle(e).visibility === 'visible'; }"""
-FOCUS_OUT_OF_SIGHT = """() => { const r = document.activeElement.getBoundingClientRect(); return r.right <= 0 && r.width > 0; }"""
+IN_SIGHT = """e => {
+  const box = e.getBoundingClientRect();
+  return box.left >= 0 && box.right <= innerWidth
+    && getComputedStyle(e).visibility === 'visible';
+}"""
+FOCUS_OUT_OF_SIGHT = """() => {
+  const box = document.activeElement.getBoundingClientRect();
+  return box.right <= 0 && box.width > 0;
+}"""
 
 
 def phone(page, home):
@@ -646,7 +721,10 @@ def contents(page):
     return ["the contents of a page lead nowhere on a phone"]
 
 
-LONG_TASKS = "window.busy = 0; new PerformanceObserver(l => l.getEntries().forEach(e => { busy = Math.max(busy, e.startTime + e.duration); })).observe({type: 'longtask', buffered: true});"
+LONG_TASKS = """window.busy = 0;
+new PerformanceObserver(list => list.getEntries().forEach(task => {
+  busy = Math.max(busy, task.startTime + task.duration);
+})).observe({type: 'longtask', buffered: true});"""
 
 
 def answers(browser, folder, name):
