@@ -357,17 +357,15 @@ def speed(a):
             if i >= 3:
                 took.append(1e3 * (time.process_time() - start))
     reference = rows["next_letter"][3]
-    found = {
-        name: dict(
+    found = {}
+    for name, (*_, took) in rows.items():
+        ratios = [t / r for t, r in zip(took, reference, strict=True)]
+        found[name] = dict(
             milliseconds=statistics.median(took),
             fastest=min(took),
-            ratio=statistics.median(t / r for t, r in zip(took, reference)),
-            ratio_quartiles=statistics.quantiles(
-                [t / r for t, r in zip(took, reference)], n=4
-            )[::2],
+            ratio=statistics.median(ratios),
+            ratio_quartiles=statistics.quantiles(ratios, n=4)[::2],
         )
-        for name, (*_, took) in rows.items()
-    }
     PARTS.mkdir(parents=True, exist_ok=True)
     write_atomically(
         PARTS / "speed.json",

@@ -5,6 +5,7 @@ What bounds it is processor time, and that it goes on: a notebook that takes
 and nothing is wrong with it then.
 """
 
+import contextlib
 import os
 import re
 import signal
@@ -43,10 +44,8 @@ def end(process):
     except (AttributeError, ProcessLookupError, PermissionError):
         process.kill()
     for member in left:
-        try:
+        with contextlib.suppress(psutil.Error):
             member.kill()
-        except psutil.Error:
-            pass
 
 
 def stop(*_):
@@ -70,11 +69,9 @@ class Watch:
     def processor_time(self):
         "Seconds, those of processes that have ended included."
         for member in family(self.process):
-            try:
+            with contextlib.suppress(psutil.Error):
                 times = member.cpu_times()
                 self.spent[member] = times.user + times.system
-            except psutil.Error:
-                pass
         return sum(self.spent.values())
 
     def complaint(self, seconds, idle):

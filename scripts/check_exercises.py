@@ -12,223 +12,292 @@ import json
 import os
 import re
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import CodeType
+from typing import NamedTuple
 
+import nbformat
+from bounded import bounded, processors
 from house import LIB, find_chapter, notebooks
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from discrete_diffusion import exercises as ex
 
 LEAST_WRONG = 3  # wrong answers in a bank
 SECONDS = 5  # of processor time, for one check
 MOST_STATEMENTS = 22  # in a check
+CORE = (
+    "00_core",
+    "03_forward",
+    "04_posterior",
+    "05_losses",
+    "08_sampling",
+    "10_d3pm",
+)
+MOST_HOURS = 10  # for the core path, reading and exercises without extras
+
+
+def patience():
+    "A slow or busy machine is given more time."
+    return float(os.environ.get("TEST_PATIENCE", 1))
+
+
+# Which cells need which
+
+
+class Names(NamedTuple):
+    "What a cell does with names."
+
+    reads: set  # before it gives them a value
+    gives: set  # a value
+    changes: set  # the objects that they name
 
 
 def names_of(cell):
-    "Names that a cell reads before it gives them a value, names that it gives one, and names whose objects it changes."
-    reads, gives, changes, inner = set(), set(), set(), set()
-
-    def look(code, top):
-        for op in dis.get_instructions(code):
-            if op.opname in ("LOAD_NAME", "LOAD_GLOBAL"):
-                if op.argval not in gives:
-                    (reads if top else inner).add(op.argval)
-            elif op.opname in ("LOAD_ATTR", "LOAD_METHOD"):
-                reads.add(f".{op.argval}")
-            elif op.opname in ("STORE_NAME", "STORE_GLOBAL"):
-                gives.add(op.argval)
-        for const in code.co_consts:
-            if isinstance(const, type(code)):
-                look(const, False)
-
     tree = ast.parse(cell)
-    look(compile(tree, "cell", "exec"), True)
-    root = lambda n: (
-        root(n.value)
-        if isinstance(n, (ast.Attribute, ast.Subscript, ast.Starred))
-        else {n.id}
-        if isinstance(n, ast.Name)
-        else set()
-    )
+    reads, gives = read_and_given(compile(tree, "cell", "exec"))
+    changes = set()
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Attribute, ast.Subscript)) and isinstance(
-            node.ctx, ast.Store
-        ):
-            changes |= root(node)  # x.a = ..., x[i] = ...
-        if isinstance(node, ast.FunctionDef) and any(
-            "patch" in ast.unparse(d) for d in node.decorator_list
-        ):  # @patch changes a class, and gives .name
-            changes |= {f".{node.name}"} | {
-                n.id
-                for a in node.args.args[:1]
-                if a.annotation
-                for n in ast.walk(a.annotation)
-                if isinstance(n, ast.Name)
-            }
-        if (
-            isinstance(node, ast.Expr)
-            and isinstance(node.value, ast.Call)
-            and isinstance(node.value.func, ast.Attribute)
-        ):
-            changes |= root(node.value.func)  # x.append(...)
-    return reads | (inner - gives), gives, changes
+        changes |= changed_by(node)
+    return Names(reads, gives, changes)
 
 
-def needed(cells, wanted):
+def read_and_given(code):
+    "Names that compiled code reads before it gives them a value, and names that it gives one; functions in it read later."
+    reads, gives, later = set(), set(), set()
+    for op in dis.get_instructions(code):
+        if op.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+            reads.add(f".{op.argval}")
+        elif op.opname in ("STORE_NAME", "STORE_GLOBAL"):
+            gives.add(op.argval)
+        elif op.opname in ("LOAD_NAME", "LOAD_GLOBAL"):
+            reads |= {op.argval} - gives
+    for const in code.co_consts:
+        if isinstance(const, CodeType):
+            inner_reads, inner_gives = read_and_given(const)
+            later |= inner_reads
+            gives |= inner_gives
+    return reads | (later - gives), gives
+
+
+def changed_by(node):
+    "Names whose objects a piece of syntax changes, if it is one that does."
+    match node:
+        case ast.Attribute(ctx=ast.Store()) | ast.Subscript(ctx=ast.Store()):
+            return root(node)  # x.a = ..., x[i] = ...
+        case ast.Expr(value=ast.Call(func=ast.Attribute() as method)):
+            return root(method)  # x.append(...)
+        case ast.FunctionDef() if is_patch(node):
+            return {f".{node.name}"} | patched(node)
+    return set()
+
+
+def root(node):
+    "The name that stands first, x in x.a[i], if there is one."
+    while isinstance(node, (ast.Attribute, ast.Subscript, ast.Starred)):
+        node = node.value
+    return {node.id} if isinstance(node, ast.Name) else set()
+
+
+def is_patch(function):
+    "@patch changes a class, and gives it .name"
+    return any("patch" in ast.unparse(d) for d in function.decorator_list)
+
+
+def patched(function):
+    "The classes that a @patch changes: its first argument's annotation."
+    for argument in function.args.args[:1]:
+        if argument.annotation:
+            nodes = ast.walk(argument.annotation)
+            return {n.id for n in nodes if isinstance(n, ast.Name)}
+    return set()
+
+
+def has_imports(cell):
+    body = ast.parse(cell).body
+    return any(isinstance(n, (ast.Import, ast.ImportFrom)) for n in body)
+
+
+def needed(cells, names, wanted):
     """Which cells must run so that the wanted ones can: all imports; for each name that is read, the last cell above that
     gives it a value, and those between that change its object."""
-    known = {i: names_of(c) for i, c in cells.items()}
-    keep, todo = (
-        set(),
-        [
-            i
-            for i, c in cells.items()
-            if i in wanted
-            or any(
-                isinstance(n, (ast.Import, ast.ImportFrom))
-                for n in ast.parse(c).body
-            )
-        ],
-    )
+    todo = [i for i, cell in cells.items() if i in wanted or has_imports(cell)]
+    keep = set()
     while todo:
         i = todo.pop()
         if i in keep:
             continue
         keep.add(i)
-        for name in known[i][0]:
-            above = [j for j in known if j < i]
-            given = [j for j in above if name in known[j][1]][-1:]
-            todo += given + [
-                j
-                for j in above
-                if name in known[j][2] and (not given or j > given[0])
-            ]
+        above = {j: names[j] for j in names if j < i}
+        for name in names[i].reads:
+            todo += where_from(name, above)
     return sorted(keep)
+
+
+def where_from(name, above):
+    "The last of these cells that gives a name its value, and those below it that change its object."
+    given = [i for i, names in above.items() if name in names.gives][-1:]
+    changed = [i for i, names in above.items() if name in names.changes]
+    return given + [i for i in changed if not given or i > given[0]]
+
+
+# One notebook
+
+
+class Chapter:
+    "A notebook as it is saved, its cells as plain Python, and its exercises. Raises ValueError where one is not whole."
+
+    def __init__(self, path):
+        from IPython.core.inputtransformer2 import TransformerManager
+
+        self.path = path
+        self.name = path.stem
+        self.nb = nbformat.read(path, as_version=4)
+        self.exercises = ex.find_exercises(self.nb, path.stem)
+        self.transform = TransformerManager().transform_cell
+        self.cells = {
+            i: self.transform(ex._bare(cell.source))
+            for i, cell in enumerate(self.nb.cells)
+            if cell.cell_type == "code" and ex._bare(cell.source)
+        }
+        self.names = {i: names_of(cell) for i, cell in self.cells.items()}
+        self.parts = {
+            i: (kind, exercise)
+            for exercise in self.exercises
+            for kind, i in exercise.at.items()
+            if kind != "task"
+        }
+
+    def check_of(self, exercise):
+        return ex._bare(self.nb.cells[exercise.at["check"]].source)
 
 
 def check_notebook(path):
     "Complaints, and a record for each exercise: number, wrong answers, caught, seconds of its check."
     import matplotlib
-    import nbformat
 
     matplotlib.use("agg")
-    from execnb.shell import CaptureShell
-    from IPython.core.inputtransformer2 import TransformerManager
-
-    from discrete_diffusion import exercises as ex
-
-    nb = nbformat.read(path, as_version=4)
     try:
-        found = ex.find_exercises(nb, path.stem)
+        chapter = Chapter(path)
     except ValueError as e:
         return [str(e)], []
-    if not found:
+    if not chapter.exercises:
         return [], []
-    said = [
-        f"{path.stem}: {s}"
-        for s in ex.leaks(ex.make_learner(nb, path.stem), found)
-    ]
-    for e in found:
-        if not re.search(
-            r"^#\|\s*hide\s*$", nb.cells[e.at["wrong"]].source, re.M
-        ):
-            said.append(
-                f"{path.stem}: the bank of {e.number} shows on the page, it needs a line #| hide"
-            )
-        tree = ast.parse(ex._bare(nb.cells[e.at["check"]].source))
-        statements = sum(isinstance(n, ast.stmt) for n in ast.walk(tree)) - 1
-        if statements > MOST_STATEMENTS:
-            said.append(
-                f"{path.stem}: the check of {e.number} has {statements} "
-                f"statements, about 12 are readable"
-            )
-    transform = TransformerManager().transform_cell
-    cells = {
-        i: transform(ex._bare(c.source))
-        for i, c in enumerate(nb.cells)
-        if c.cell_type == "code" and ex._bare(c.source)
-    }
-    at = {
-        i: (kind, e)
-        for e in found
-        for kind, i in e.at.items()
-        if kind != "task"
-    }
-    names = {i: names_of(c) for i, c in cells.items()}
-    for (
-        i,
-        (kind, e),
-    ) in (
-        at.items()
-    ):  # the learner's notebook has no banks: nothing may hang on their names
-        others = set().union(
-            *(
-                names[j][0] | names[j][1]
-                for j in cells
-                if j != i and at.get(j, ("",))[0] != "wrong"
-            )
-        )
-        if kind == "wrong" and (both := names[i][1] & others):
-            said.append(
-                f"{path.stem}: the bank of {e.number} gives a meaning to {', '.join(sorted(both))}, which other cells use"
-            )
+    said = [*faults_as_written(chapter), *faults_of_banks(chapter)]
     ex.BANK.clear()
-    shell, records = (
-        CaptureShell(path),
-        {
-            e.number: dict(number=e.number, wrong=0, caught=0, seconds=0.0)
-            for e in found
-        },
-    )
-    os.chdir(path.parent)
+    faults, seconds = run_needed(chapter)
+    records = records_of(chapter, seconds)
+    return [*said, *faults, *faults_of_records(chapter, records)], records
 
-    def run(source):
-        start = (
-            time.process_time()
-        )  # not the clock: other programs may be at work beside it
-        shell.run(source, stdout=True)
-        return shell.exc, time.process_time() - start
 
-    for i in needed(cells, set(at)):
-        kind, e = at.get(i, (None, None))
-        if kind == "exercise":  # what a learner hears who has done nothing yet
-            check = ex._bare(nb.cells[e.at["check"]].source)
-            failed = run(transform(e.given))[0] or run(transform(check))[0]
-            if not isinstance(failed, ex.CheckFailed):
-                said.append(
-                    f"{path.stem}: {e.number} does not refuse the stub: {type(failed).__name__}: {failed}"
-                )
-            elif failed.stage != "not attempted" and not e.bug:
-                said.append(
-                    f"{path.stem}: {e.number}: the stub should hear that it is not attempted, it hears '{failed}'"
-                )
-        failed, took = run(cells[i])
-        if failed is not None:
-            said.append(
-                f"{path.stem}, cell {i}{f' ({kind} of {e.number})' if e else ''}: {type(failed).__name__}: {failed}"
+def faults_as_written(chapter):
+    "What can be told without running anything."
+    learner = ex.make_learner(chapter.nb, chapter.name)
+    for leak in ex.leaks(learner, chapter.exercises):
+        yield f"{chapter.name}: {leak}"
+    for exercise in chapter.exercises:
+        bank = chapter.nb.cells[exercise.at["wrong"]].source
+        if not re.search(r"^#\|\s*hide\s*$", bank, re.M):
+            yield f"{chapter.name}: the bank of {exercise.number} shows on the page, it needs a line #| hide"
+        statements = statements_in(chapter.check_of(exercise))
+        if statements > MOST_STATEMENTS:
+            yield (
+                f"{chapter.name}: the check of {exercise.number} has {statements} "
+                "statements, about 12 are readable"
             )
-            if not e:
+
+
+def statements_in(check):
+    "All but the definition of the check itself."
+    nodes = ast.walk(ast.parse(check))
+    return sum(isinstance(node, ast.stmt) for node in nodes) - 1
+
+
+def faults_of_banks(chapter):
+    "The learner's notebook has no banks: nothing may hang on their names."
+    banks = {i: e for i, (kind, e) in chapter.parts.items() if kind == "wrong"}
+    used = set()
+    for i, names in chapter.names.items():
+        if i not in banks:
+            used |= names.reads | names.gives
+    for i, exercise in banks.items():
+        both = sorted(chapter.names[i].gives & used)
+        if both:
+            yield f"{chapter.name}: the bank of {exercise.number} gives a meaning to {', '.join(both)}, which other cells use"
+
+
+def run_needed(chapter):
+    "Runs the cells that the exercises need: complaints, and the seconds of each check by its number."
+    from execnb.shell import CaptureShell
+
+    shell = CaptureShell(chapter.path)
+    os.chdir(chapter.path.parent)
+    said, seconds = [], {}
+    for i in needed(chapter.cells, chapter.names, set(chapter.parts)):
+        kind, exercise = chapter.parts.get(i, (None, None))
+        if kind == "exercise":
+            said += faults_of_stub(chapter, exercise, shell)
+        failed, took = run(shell, chapter.cells[i])
+        if failed is not None:
+            part = f" ({kind} of {exercise.number})" if exercise else ""
+            said.append(
+                f"{chapter.name}, cell {i}{part}: {type(failed).__name__}: {failed}"
+            )
+            if not exercise:
                 break
         if kind == "check":
-            records[e.number]["seconds"] = round(took, 2)
-        if kind == "check" and took > SECONDS * float(
-            os.environ.get("TEST_PATIENCE", 1)
-        ):
-            said.append(
-                f"{path.stem}: the check of {e.number} takes {took:.1f} s, {SECONDS} are allowed"
-            )
-    for b in ex.BANK:
-        records[b["number"]]["wrong"] += 1
-        records[b["number"]]["caught"] += b["caught"]
-    for r in records.values():
+            seconds[exercise.number] = round(took, 2)
+            if took > SECONDS * patience():
+                said.append(
+                    f"{chapter.name}: the check of {exercise.number} takes {took:.1f} s, {SECONDS} are allowed"
+                )
+    return said, seconds
+
+
+def run(shell, source):
+    "The exception, or None; and seconds of the processor, not of the clock: other programs may be at work beside it."
+    start = time.process_time()
+    shell.run(source, stdout=True)
+    return shell.exc, time.process_time() - start
+
+
+def faults_of_stub(chapter, exercise, shell):
+    "What a learner hears who has done nothing yet."
+    stub = chapter.transform(exercise.given)
+    check = chapter.transform(chapter.check_of(exercise))
+    failed = run(shell, stub)[0] or run(shell, check)[0]
+    if not isinstance(failed, ex.CheckFailed):
+        yield f"{chapter.name}: {exercise.number} does not refuse the stub: {type(failed).__name__}: {failed}"
+    elif failed.stage != "not attempted" and not exercise.bug:
+        yield f"{chapter.name}: {exercise.number}: the stub should hear that it is not attempted, it hears '{failed}'"
+
+
+def records_of(chapter, seconds):
+    "What the banks have counted, in the order of the exercises."
+    records = {
+        e.number: {
+            "number": e.number,
+            "wrong": 0,
+            "caught": 0,
+            "seconds": seconds.get(e.number, 0.0),
+        }
+        for e in chapter.exercises
+    }
+    for answer in ex.BANK:
+        records[answer["number"]]["wrong"] += 1
+        records[answer["number"]]["caught"] += answer["caught"]
+    return list(records.values())
+
+
+def faults_of_records(chapter, records):
+    for r in records:
         if r["wrong"] < LEAST_WRONG:
-            said.append(
-                f"{path.stem}: {r['number']} has {r['wrong']} wrong answers, {LEAST_WRONG} are the least"
-            )
+            yield f"{chapter.name}: {r['number']} has {r['wrong']} wrong answers, {LEAST_WRONG} are the least"
         if r["caught"] < r["wrong"]:
-            said.append(
-                f"{path.stem}: {r['number']}: {r['wrong'] - r['caught']} of {r['wrong']} wrong answers are not caught"
-            )
-    return said, list(records.values())
+            yield f"{chapter.name}: {r['number']}: {r['wrong'] - r['caught']} of {r['wrong']} wrong answers are not caught"
 
 
 # Red where an exercise is broken, or every line above means nothing.
@@ -298,96 +367,60 @@ BROKEN = {
 
 def is_red():
     "Exercises that must be complained about, and one that must not."
-    import tempfile
-
-    import nbformat
-    from bounded import bounded
-    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-
-    said = []
     with tempfile.TemporaryDirectory() as folder:
-        for n, (what, (change, says)) in enumerate(BROKEN.items()):
-            path = Path(folder) / f"08_{n}.ipynb"
-            nbformat.write(
-                new_notebook(
-                    cells=[
-                        (new_markdown_cell if k == "task" else new_code_cell)(v)
-                        for k, v in {**PARTS, **change}.items()
-                    ]
-                ),
-                path,
-            )
-        script = (
-            ONE.replace("Path(sys.argv[1])", "p")
-            .replace("print(", "[print(")
-            .replace(
-                "check_notebook(p)))",
-                "check_notebook(p))) for p in sorted(Path(sys.argv[1]).glob('*.ipynb'))]",
-            )
-        )
-        out = []
-        failed = bounded(
-            [sys.executable, "-c", script, folder, str(Path(__file__).parent)],
-            120,
-            1,
-            keep=out,
-        )
-        if failed:
-            return [failed]
-        found = [
-            json.loads(l)[0] for l in out[0].splitlines() if l.startswith("[[")
-        ]
-    for (what, (_, says)), complaints in zip(
-        BROKEN.items(), found, strict=True
-    ):
-        if (
-            (says is None) != (not complaints)
-            or says
-            and not any(says in c for c in complaints)
-        ):
+        paths = [Path(folder) / f"08_{n}.ipynb" for n in range(len(BROKEN))]
+        for path, (change, _) in zip(paths, BROKEN.values(), strict=True):
+            nbformat.write(chapter_of({**PARTS, **change}), path)
+        failed, printed = in_a_process(paths, 120)
+    if failed:
+        return [failed]
+    lines = [line for line in printed.splitlines() if line.startswith("[[")]
+    said = []
+    for (what, (_, says)), line in zip(BROKEN.items(), lines, strict=True):
+        complaints, _ = json.loads(line)
+        if not as_expected(says, complaints):
             said.append(f"{what}: expected {says!r}, got {complaints}")
     return said
 
 
-CORE = (
-    "00_core",
-    "03_forward",
-    "04_posterior",
-    "05_losses",
-    "08_sampling",
-    "10_d3pm",
-)
-MOST_HOURS = 10  # for the core path, reading and exercises without extras
+def chapter_of(parts):
+    "A notebook with one exercise."
+    return new_notebook(
+        cells=[
+            (new_markdown_cell if kind == "task" else new_code_cell)(source)
+            for kind, source in parts.items()
+        ]
+    )
+
+
+def as_expected(says, complaints):
+    "Does one complaint say it? None: there is no complaint."
+    if says is None:
+        return not complaints
+    return any(says in complaint for complaint in complaints)
+
+
+# The list of exercises, and the hours of a path
+
+
+def listed():
+    "discrete_diffusion/exercises.json: every exercise by its number."
+    return json.loads((LIB / "exercises.json").read_text(encoding="utf-8"))
+
+
+def chapters_in_the_list():
+    "The chapters whose exercises stand in discrete_diffusion/exercises.json."
+    return {exercise["chapter"] for exercise in listed().values()}
 
 
 def hours():
     "What the chapters say of themselves, added up; the core path has a limit."
-    parts = [
+    chapters = [
         p for p in notebooks() if p.name[:2].isdigit() and int(p.name[:2]) <= 18
     ]
-    listed = json.loads(
-        (LIB / "exercises.json").read_text(encoding="utf-8")
-    ).values()
-
-    def total(stems):
-        reading = sum(
-            int(
-                re.search(
-                    r"Minutes to read: (\d+)", p.read_text(encoding="utf-8")
-                )[1]
-            )
-            for p in parts
-            if p.stem in stems
-        )
-        doing = sum(
-            e["minutes"]
-            for e in listed
-            if not e["extra"] and e["chapter"] in stems
-        )
-        return (reading + doing) / 60
-
-    everything, core = total([p.stem for p in parts]), total(CORE)
-    extras = sum(e["minutes"] for e in listed if e["extra"])
+    everything = hours_of(chapters)
+    core = hours_of([p for p in chapters if p.stem in CORE])
+    extras = sum(e["minutes"] for e in listed().values() if e["extra"])
     print(
         f"chapters 00 to 18: {everything:.1f} hours of reading and exercises, the core "
         f"path {core:.1f}; {extras} minutes of extras"
@@ -399,67 +432,93 @@ def hours():
     ]
 
 
-def chapters_in_the_list():
-    "The chapters whose exercises stand in discrete_diffusion/exercises.json."
-    listed = json.loads((LIB / "exercises.json").read_text(encoding="utf-8"))
-    return {exercise["chapter"] for exercise in listed.values()}
+def hours_of(paths):
+    "Reading, and exercises that are no extras."
+    minutes = sum(map(minutes_to_read, paths))
+    stems = {p.stem for p in paths}
+    for exercise in listed().values():
+        if exercise["chapter"] in stems and not exercise["extra"]:
+            minutes += exercise["minutes"]
+    return minutes / 60
 
 
-ONE = "import sys, json; sys.path.insert(0, sys.argv[2]); from check_exercises import *; print('\\n' + json.dumps(check_notebook(Path(sys.argv[1]))))"
+def minutes_to_read(path):
+    text = path.read_text(encoding="utf-8")
+    return int(re.search(r"Minutes to read: (\d+)", text)[1])
+
+
+# All notebooks
 
 
 def check_all(paths=None, seconds=120):
     "Complaints about all exercises; prints the report."
-    from bounded import bounded, processors
-
-    def one(path):
-        out = []
-        failed = bounded(
-            [sys.executable, "-c", ONE, str(path), str(Path(__file__).parent)],
-            seconds * float(os.environ.get("TEST_PATIENCE", 1)),
-            1,
-            keep=out,
-        )
-        try:
-            if failed is None:
-                return json.loads(out[0].splitlines()[-1])
-        except (ValueError, IndexError):
-            pass
-        return [f"{path.stem}: {failed or 'no report came back'}"], []
-
+    chapters = paths or notebooks()
     marked = [
-        p
-        for p in paths or notebooks()
-        if "#| exercise" in p.read_text(encoding="utf-8")
+        p for p in chapters if "#| exercise" in p.read_text(encoding="utf-8")
     ]
     with ThreadPoolExecutor(min(2, processors())) as pool:
-        reports = list(pool.map(one, marked))
-    said, records = (
-        [c for complaints, _ in reports for c in complaints],
-        [r for _, made in reports for r in made],
-    )
-    listed = json.loads((LIB / "exercises.json").read_text(encoding="utf-8"))
-    listed = [
-        n
-        for n, e in listed.items()
-        if e["chapter"] in {p.stem for p in paths or notebooks()}
-    ]
-    if listed != [r["number"] for r in records] and not said:
+        jobs = [pool.submit(report_on, path, seconds) for path in marked]
+    said, records = [], []
+    for job in jobs:
+        complaints, made = job.result()
+        said += complaints
+        records += made
+    if not said and not are_listed(records, chapters):
         said.append(
             "discrete_diffusion/exercises.json does not list the exercises of the notebooks: `make export` mends it"
         )
     if not paths:
         said += hours()
-    count = lambda k: sum(r[k] for r in records)
-    print(
-        f"exercises: {len(records)}, wrong answers: {count('wrong')}, caught: {count('caught')}; slowest check {max((r['seconds'] for r in records), default=0):.1f} s",
-        flush=True,
-    )
+    print(summary(records), flush=True)
     return said
 
 
-if __name__ == "__main__":
+def report_on(path, seconds):
+    "`check_notebook`, in a process of its own."
+    failed, printed = in_a_process([path], seconds * patience())
+    if failed is None:
+        try:
+            return json.loads(printed.splitlines()[-1])
+        except (ValueError, IndexError):
+            failed = "no report came back"
+    return [f"{path.stem}: {failed}"], []
+
+
+def in_a_process(paths, seconds):
+    "This script's `--report`: a sentence where it fails, or None; and what was printed."
+    out = []
+    command = [sys.executable, __file__, "--report", *map(str, paths)]
+    failed = bounded(command, seconds, 1, keep=out)
+    return failed, "".join(out)
+
+
+def report(paths):
+    "A line for each notebook, with what `check_notebook` says of it as JSON."
+    for path in paths:
+        print("\n" + json.dumps(check_notebook(Path(path))))
+
+
+def are_listed(records, chapters):
+    stems = {p.stem for p in chapters}
+    wanted = [n for n, e in listed().items() if e["chapter"] in stems]
+    return wanted == [r["number"] for r in records]
+
+
+def summary(records):
+    wrong = sum(r["wrong"] for r in records)
+    caught = sum(r["caught"] for r in records)
+    slowest = max((r["seconds"] for r in records), default=0)
+    return f"exercises: {len(records)}, wrong answers: {wrong}, caught: {caught}; slowest check {slowest:.1f} s"
+
+
+def main(words):
+    if words[:1] == ["--report"]:
+        return report(words[1:])
     start = time.time()
-    said = check_all([find_chapter(w) for w in sys.argv[1:]])
+    said = check_all([find_chapter(w) for w in words])
     print("\n".join([*said, f"{time.time() - start:.0f} s"]))
     sys.exit(bool(said))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -8,6 +8,7 @@ import ast
 import html
 import json
 import re
+from functools import lru_cache
 from urllib.parse import unquote, urldefrag
 
 import nbformat
@@ -21,82 +22,66 @@ TIMES = re.compile(
     r"Minutes to read: (\d+)([^.]*)\. Seconds to run on two cores: (\d+) \(measured(?:, ([^)]*))?\)([^.]*)\.\s*$",
     re.M,
 )
-DIRECTIVES = set(
-    ["default_exp", "export", "exports", "hide", "eval", "echo", "output", "slow", "cuda", "exercise", "check", "wrong", "code-fold", "code-summary", "fig-alt", "fig-cap"]
-)
+DIRECTIVES = {
+    "default_exp",
+    "export",
+    "exports",
+    "hide",
+    "eval",
+    "echo",
+    "output",
+    "slow",
+    "cuda",
+    "exercise",
+    "check",
+    "wrong",
+    "code-fold",
+    "code-summary",
+    "fig-alt",
+    "fig-cap",
+}
 
 
 def sidebar():
     "(section, notebook, text) of every page in the order of _quarto.yml; section and text may be None."
+    text = (ROOT / "_quarto.yml").read_text(encoding="utf-8")
+    contents = yaml.safe_load(text)["website"]["sidebar"]["contents"]
+    return [page for item in contents for page in pages_of(item)]
 
-    def pages(item, section=None):
-        if isinstance(item, str):
-            yield section, item, None
-        elif "href" in item:
-            yield section, item["href"], item.get("text")
-        for sub in item.get("contents", []) if isinstance(item, dict) else []:
-            yield from pages(sub, item.get("section", section))
 
-    contents = yaml.safe_load(
-        (ROOT / "_quarto.yml").read_text(encoding="utf-8")
-    )["website"]["sidebar"]["contents"]
-    return [p for item in contents for p in pages(item)]
+def pages_of(item, section=None):
+    "An item of the sidebar is a page, or a section with items of its own."
+    if isinstance(item, str):
+        yield section, item, None
+        return
+    if "href" in item:
+        yield section, item["href"], item.get("text")
+    for below in item.get("contents", []):
+        yield from pages_of(below, item.get("section", section))
 
 
 # What a notebook must not have
 
 
-def faults_of_cell(cell):
-    "What is wrong in one cell, without a look at rendered pages."
-    if cell.cell_type == "code":
-        for name in re.findall(r"^#\|[ \t]*([^\s:]*)", cell.source, re.M):
-            if name not in DIRECTIVES:
-                yield f"an unknown directive, #| {name}"
-        picture = any(
-            "image/png" in out.get("data", {})
-            for out in cell.get("outputs", [])
-        )
-        if picture and not re.search(
-            r"^#\|[ \t]*(fig-alt:|hide\b)", cell.source, re.M
-        ):
-            yield 'a picture without words for those who do not see it: #| fig-alt: "..."'
-        return
-    tokens = [
-        t
-        for block in MarkdownIt().enable("table").parse(cell.source)
-        for t in [block, *(block.children or [])]
-    ]
-    places = [
-        ("link", t.attrs["href"]) for t in tokens if t.type == "link_open"
-    ] + [("picture", t.attrs["src"]) for t in tokens if t.type == "image"]
-    for t in tokens:
-        if t.type in ("html_block", "html_inline"):
-            places += [
-                ("picture" if name == "src" else "link", html.unescape(value))
-                for name, value in re.findall(
-                    r"""\b(src|href)\s*=\s*["']([^"']*)""", t.content
-                )
-            ]
-    for kind, place in places:
-        file = unquote(urldefrag(place)[0])
-        if (
-            file
-            and not re.match(r"[a-z]+:|//", place)
-            and not (NBS / file).exists()
-        ):
-            yield f"the {kind} {place} leads nowhere"
-
-
 def faults():
     "Complaints about the notebooks, each with file and cell."
-    from discrete_diffusion.exercises import find_exercises
-
-    said, listed = [], sidebar()
     there = {p.name: nbformat.read(p, as_version=4) for p in notebooks()}
-    said += [
-        f"{n}: not in the sidebar of _quarto.yml"
-        for n in sorted(there.keys() - {n for _, n, _ in listed})
-    ]
+    said = faults_of_sidebar(there)
+    for name, nb in there.items():
+        for i, cell in enumerate(nb.cells):
+            said += [
+                f"{name}, cell {i}: {fault}" for fault in faults_of_cell(cell)
+            ]
+        if name[0].isdigit():
+            said += faults_of_chapter(name, nb)
+    return said
+
+
+def faults_of_sidebar(there):
+    "Every notebook stands in the sidebar, under its number."
+    listed = sidebar()
+    missing = there.keys() - {name for _, name, _ in listed}
+    said = [f"{n}: not in the sidebar of _quarto.yml" for n in sorted(missing)]
     for _, name, text in listed:
         if name not in there:
             said.append(
@@ -106,39 +91,87 @@ def faults():
             said.append(
                 f"_quarto.yml: the sidebar calls {name} {text!r}, expected its number in front, as in '03 Forgetting'"
             )
-    for name, nb in there.items():
-        for i, cell in enumerate(nb.cells):
-            said += [
-                f"{name}, cell {i}: {fault}" for fault in faults_of_cell(cell)
-            ]
-        if name[0].isdigit():
-            try:
-                find_exercises(nb, name.removesuffix(".ipynb"))
-            except ValueError as e:
-                said.append(str(e))
-            if not any(
-                TIMES.search(c.source)
-                for c in nb.cells[:4]
-                if c.cell_type == "markdown"
-            ):
-                said.append(
-                    f"{name}: no line like 'Minutes to read: 20. Seconds to run on two cores: 4 (measured).' in its first cells"
-                )
     return said
+
+
+def faults_of_chapter(name, nb):
+    "Its exercises are whole, and it says how long it takes."
+    from discrete_diffusion.exercises import find_exercises
+
+    try:
+        find_exercises(nb, name.removesuffix(".ipynb"))
+    except ValueError as e:
+        yield str(e)
+    first = [c for c in nb.cells[:4] if c.cell_type == "markdown"]
+    if not any(TIMES.search(c.source) for c in first):
+        yield f"{name}: no line like 'Minutes to read: 20. Seconds to run on two cores: 4 (measured).' in its first cells"
+
+
+def faults_of_cell(cell):
+    "What is wrong in one cell, without a look at rendered pages."
+    if cell.cell_type == "code":
+        return faults_of_code(cell)
+    return faults_of_text(cell.source)
+
+
+def faults_of_code(cell):
+    for name in re.findall(r"^#\|[ \t]*([^\s:]*)", cell.source, re.M):
+        if name not in DIRECTIVES:
+            yield f"an unknown directive, #| {name}"
+    described = re.search(r"^#\|[ \t]*(fig-alt:|hide\b)", cell.source, re.M)
+    if pictures_of(cell) and not described:
+        yield 'a picture without words for those who do not see it: #| fig-alt: "..."'
+
+
+def faults_of_text(text):
+    for kind, place in places_named(text):
+        file = unquote(urldefrag(place)[0])
+        here = file and not re.match(r"[a-z]+:|//", place)
+        if here and not (NBS / file).exists():
+            yield f"the {kind} {place} leads nowhere"
+
+
+def places_named(text):
+    "('link' or 'picture', where it leads) for all that stand in a markdown cell."
+    for token in tokens_of(text):
+        if token.type == "link_open":
+            yield "link", token.attrs["href"]
+        elif token.type == "image":
+            yield "picture", token.attrs["src"]
+        elif token.type in ("html_block", "html_inline"):
+            yield from places_in_html(token.content)
+
+
+def tokens_of(text):
+    for block in MarkdownIt().enable("table").parse(text):
+        yield block
+        yield from block.children or []
+
+
+def places_in_html(text):
+    attributes = r"""\b(src|href)\s*=\s*["']([^"']*)"""
+    for name, value in re.findall(attributes, text):
+        kind = "picture" if name == "src" else "link"
+        yield kind, html.unescape(value)
+
+
+def pictures_of(cell):
+    return [
+        out
+        for out in cell.get("outputs", [])
+        if "image/png" in out.get("data", {})
+    ]
 
 
 def cell_of(name, text):
     "Where in a notebook `text` stands first: ', cell 12', or nothing."
-    nb = (
-        nbformat.read(NBS / name, as_version=4)
-        if (NBS / name).is_file()
-        else None
-    )
-    i = next(
-        (i for i, c in enumerate(nb.cells if nb else []) if text in c.source),
-        None,
-    )
-    return "" if i is None else f", cell {i}"
+    if not (NBS / name).is_file():
+        return ""
+    nb = nbformat.read(NBS / name, as_version=4)
+    for i, cell in enumerate(nb.cells):
+        if text in cell.source:
+            return f", cell {i}"
+    return ""
 
 
 # What a page has more
@@ -151,21 +184,24 @@ def colab_address(name):
 
 def bar(name, times, exercises):
     "The line below the title: how long it takes, and how to work through it."
-    said = []
-    if times:
-        said += [f"{times[1]} min to read", f"{times[3]} s to run"]
-    core = [e for e in exercises if not e.extra]
-    extra = len(exercises) - len(core)
+    facts = [f"{times[1]} min to read", f"{times[3]} s to run"] if times else []
     if exercises:
-        said.append(
-            f"{len(core)} exercise{'s' * (len(core) != 1)}, {sum(e.minutes for e in core)} min"
-            + (f", and {extra} extra" if extra else "")
-        )
-    facts = "".join(f"<span>{html.escape(s)}</span>" for s in said)
+        facts.append(amount(exercises))
+    shown = "".join(f"<span>{html.escape(fact)}</span>" for fact in facts)
     return (
-        f'<div class="course-bar"><p>{facts}</p><p><a href="{colab_address(name)}">Open in Colab</a> '
+        f'<div class="course-bar"><p>{shown}</p><p><a href="{colab_address(name)}">Open in Colab</a> '
         f'<a href="notebooks/{name}" download>Download the notebook</a></p></div>'
     )
+
+
+def amount(exercises):
+    "How many exercises there are, and how long those take that are no extra."
+    core = [e for e in exercises if not e.extra]
+    extra = len(exercises) - len(core)
+    plural = "" if len(core) == 1 else "s"
+    minutes = sum(e.minutes for e in core)
+    more = f", and {extra} extra" if extra else ""
+    return f"{len(core)} exercise{plural}, {minutes} min{more}"
 
 
 def made_line(nb, times):
@@ -173,20 +209,19 @@ def made_line(nb, times):
     made = nb.metadata.get("course")
     if not made:
         return '<p class="course-made">When the outputs of this page were made is not recorded.</p>'
-    how = (
-        ", ".join(filter(None, [times[4], times[5].lstrip(", ")]))
-        if times
-        else ""
-    )
-    took = (
-        f" It took {times[3]} seconds{f' ({how})' if how else ''}."
-        if times
-        else ""
-    )
     return (
         f'<p class="course-made">The outputs of this page were made on {made["date"]} with Python {made["python"]}, torch {made["torch"]}, '
-        f"numpy {made['numpy']} and matplotlib {made['matplotlib']}, on {made['machine']}.{took}</p>"
+        f"numpy {made['numpy']} and matplotlib {made['matplotlib']}, on {made['machine']}.{how_long(times)}</p>"
     )
+
+
+def how_long(times):
+    "The sentence about the seconds, with what a chapter says of how they were measured."
+    if not times:
+        return ""
+    how = ", ".join(filter(None, [times[4], times[5].lstrip(", ")]))
+    measured = f" ({how})" if how else ""
+    return f" It took {times[3]} seconds{measured}."
 
 
 def addressed(cell, number=None):
@@ -256,13 +291,8 @@ def caption(cell):
     The whole of `#| fig-alt` is read to those who do not see the picture;
     `#| fig-cap` in the cell says something else to those who do.
     """
-    pictures = [
-        out
-        for out in cell.get("outputs", [])
-        if "image/png" in out.get("data", {})
-    ]
     alt = re.search(r"^#\|[ \t]*fig-alt:[ \t]*(.*)$", cell.source, re.M)
-    if len(pictures) != 1 or not alt:
+    if len(pictures_of(cell)) != 1 or not alt:
         return
     if re.search(r"^#\|[ \t]*fig-cap:", cell.source, re.M):
         return
@@ -275,42 +305,51 @@ def caption(cell):
 def fold_long(cell):
     "Long printed outputs go into a fold, with their first line to say what they are."
     for out in cell.get("outputs", []):
-        text = (
-            out.get("text", "")
-            if out.output_type == "stream"
-            else out.get("data", {}).get("text/plain", "")
-            if not set(out.get("data", {})) - {"text/plain"}
-            else ""
-        )
+        text = printed(out)
         lines = text.rstrip("\n").split("\n")
         if len(lines) <= LONG_OUTPUT:
             continue
-        first = next((l.strip() for l in lines if l.strip()), "")[:60]
-        page = f"<details class='course-output'><summary>{len(lines)} lines of output: <code>{html.escape(first)}</code></summary><pre><code>{html.escape(text)}</code></pre></details>"
+        first = next(filter(None, map(str.strip, lines)), "")[:60]
+        page = (
+            f"<details class='course-output'><summary>{len(lines)} lines of output: <code>{html.escape(first)}</code></summary>"
+            f"<pre><code>{html.escape(text)}</code></pre></details>"
+        )
         out.clear()
         out.update(
             output_type="display_data", metadata={}, data={"text/html": page}
         )
 
 
+def printed(out):
+    "The text of an output that is nothing but text."
+    if out.output_type == "stream":
+        return out.get("text", "")
+    data = out.get("data", {})
+    return data["text/plain"] if set(data) == {"text/plain"} else ""
+
+
 def fold_imports(cell):
     "A page begins with its question: imports and set-up are in a fold."
-    source = re.sub(r"^#\|.*\n", "", cell.source, flags=re.M).strip()
     if "code-fold" in cell.source or cell.outputs:
         return
+    source = re.sub(r"^#\|.*\n", "", cell.source, flags=re.M).strip()
     try:
         nodes = ast.parse(source).body
     except SyntaxError:  # a magic
         return
-    setup = ("seed_everything", "set_num_threads")
-    imports = [isinstance(n, (ast.Import, ast.ImportFrom)) for n in nodes]
-    if nodes and (
-        all(imports) or len(nodes) <= 3 and any(w in source for w in setup)
+    if not nodes:
+        return
+    if all(isinstance(n, (ast.Import, ast.ImportFrom)) for n in nodes):
+        what = "Imports"
+    elif len(nodes) <= 3 and re.search(
+        r"seed_everything|set_num_threads", source
     ):
-        what = "Imports" if all(imports) else "Set-up"
-        cell.source = (
-            f'#| code-fold: true\n#| code-summary: "{what}"\n{cell.source}'
-        )
+        what = "Set-up"
+    else:
+        return
+    cell.source = (
+        f'#| code-fold: true\n#| code-summary: "{what}"\n{cell.source}'
+    )
 
 
 def fold_checked(cells):
@@ -320,92 +359,131 @@ def fold_checked(cells):
     inside = sorted(checked_part(cells))
     if not inside:
         return
-    new = nbformat.v4.new_markdown_cell
-    heading, _, text = cells[inside[0]].source.partition("\n")
+    first, last = inside[0], inside[-1]
+    heading, _, text = cells[first].source.partition("\n")
     title = "Tables counted out, random cases, refusals, and their power"
     opened = f'<details class="course-checked"><summary>{title}</summary>'
-    parts = [new(heading), new(f"{opened}\n\n{text.strip()}")]
-    closed = new("</details>")
-    for cell, name in zip([*parts, closed], ("heading", "open", "close")):
-        cell["id"] = f"course-checked-{name}"
-    cells[inside[0] : inside[-1] + 1] = [
-        *parts,
-        *cells[inside[1] : inside[-1] + 1],
-        closed,
+    cells[first : last + 1] = [
+        added(heading, "checked-heading"),
+        added(f"{opened}\n\n{text.strip()}", "checked-open"),
+        *cells[first + 1 : last + 1],
+        added("</details>", "checked-close"),
     ]
+
+
+# Links
+
+
+@lru_cache(None)
+def own_pages():
+    "Where nbdev believes our pages to be, and the notebook of each module."
+    address = "{doc_host}{doc_baseurl}/".format_map(settings())
+    return address, {p.stem.split("_", 1)[-1]: p.name for p in notebooks()}
+
+
+def nearer(text):
+    "nbdev's links to our own pages lead to their notebooks, and no link stands in the words of another."
+    own, names = own_pages()
+
+    def notebook(found):
+        module, anchor = found.groups()
+        return names[module] + ("" if anchor[0] == "_" else f"#{anchor}")
+
+    link_with_links = r"\[([^\[\]]*(?:\[`[^`]*`\]\([^)]*\)[^\[\]]*)+)\]\("
+    text = re.sub(link_with_links, lambda m: f"[{unlinked(m[1])}](", text)
+    return re.sub(re.escape(own) + r"(\w+)\.html#(\w+)[\w.]*", notebook, text)
+
+
+def unlinked(text):
+    "Without the links on names of code."
+    return re.sub(r"\[(`[^`]+`)\]\([^)]*\)", r"\1", text)
+
+
+def nearer_but_in_code(text):
+    "In a signature nbdev's links would be read as they are written."
+    blocks = re.split(r"(^```.*?^```)", text, flags=re.M | re.S)
+    return "".join(
+        unlinked(b) if b.startswith("```") else nearer(b) for b in blocks
+    )
+
+
+# All of it
 
 
 def dress(path):
     "A processed notebook of _proc, in place."
-    from discrete_diffusion.exercises import find_exercises
-
-    solved, page = (
-        nbformat.read(NBS / path.name, as_version=4),
-        nbformat.read(path, as_version=4),
-    )
-    own = "{doc_host}{doc_baseurl}/".format_map(settings())
-    names = {p.stem.split("_", 1)[-1]: p.name for p in notebooks()}
-    plain = lambda text: re.sub(r"\[(`[^`]+`)\]\([^)]*\)", r"\1", text)
-    inside = re.compile(
-        r"\[([^\[\]]*(?:\[`[^`]*`\]\([^)]*\)[^\[\]]*)+)\]\("
-    )  # a link in the words of a link
-    stay = lambda text: re.sub(
-        re.escape(own) + r"(\w+)\.html#(\w+)[\w.]*",
-        lambda m: names[m[1]] + f"#{m[2]}" * (m[2][0] != "_"),
-        inside.sub(lambda m: f"[{plain(m[1])}](", text),
-    )  # nbdev's links to our own pages
+    solved = nbformat.read(NBS / path.name, as_version=4)
+    page = nbformat.read(path, as_version=4)
     times = None
     for cell in page.cells:
         if cell.cell_type == "markdown":
-            cell.source = re.sub(
-                r"\A<!-- ([\w-]+) -->\n(.*)\Z",
-                r"::: {.\1}\n\2\n:::",
-                cell.source,
-                flags=re.S,
-            )  # a comment on top names the look of a block
-            if times is None and (times := TIMES.search(cell.source)):
-                cell.source = TIMES.sub("", cell.source).rstrip()
-            cell.source = stay(cell.source)
+            in_block(cell)
+            times = times or take_times(cell)
+            cell.source = nearer(cell.source)
         elif cell.cell_type == "code":
-            fold_imports(cell)
-            fold_long(cell)
-            caption(cell)
-            for out in cell.outputs:
-                if "text/markdown" not in out.get("data", {}):
-                    continue
-                blocks = re.split(
-                    r"(^```.*?^```)",
-                    out.data["text/markdown"],
-                    flags=re.M | re.S,
-                )  # in a signature nbdev's links would be read as they are written
-                out.data["text/markdown"] = "".join(
-                    plain(b) if b.startswith("```") else stay(b) for b in blocks
-                )
-    new = lambda text, which: nbformat.v4.new_markdown_cell(
-        text, id=f"course-{which}"
-    )
-    docs = [
-        cell
-        for cell in page.cells
-        if "show_doc(" in cell.source and cell.get("has_sd")
-    ]
-    page.cells = [cell for cell in page.cells if cell not in docs]
+            dress_code(cell)
+    page.cells = documentation_last(page.cells)
     fold_checked(page.cells)
-    page.cells = (
-        page.cells
-        + ([new("## What this chapter exports", "exports")] if docs else [])
-        + docs
-    )
-    if path.stem != "index":
-        exercises = find_exercises(solved, path.stem)
-        for e in exercises:
-            show_exercise(page.cells, e)
-        addressed(page.cells[0], path.stem[:2])
-        page.cells.insert(1, new(bar(path.name, times, exercises), "bar"))
-    else:
+    if path.stem == "index":
         addressed(page.cells[0])
-    page.cells.append(new(made_line(solved, times), "made"))
+    else:
+        dress_chapter(page.cells, solved, path, times)
+    page.cells.append(added(made_line(solved, times), "made"))
     nbformat.write(page, path)
+
+
+def added(text, name):
+    "A cell that no notebook has."
+    return nbformat.v4.new_markdown_cell(text, id=f"course-{name}")
+
+
+def in_block(cell):
+    "A comment on top names the look of a block."
+    cell.source = re.sub(
+        r"\A<!-- ([\w-]+) -->\n(.*)\Z",
+        r"::: {.\1}\n\2\n:::",
+        cell.source,
+        flags=re.S,
+    )
+
+
+def take_times(cell):
+    "The line of minutes and seconds, taken out of its cell: the bar and the last line tell them."
+    times = TIMES.search(cell.source)
+    if times:
+        cell.source = TIMES.sub("", cell.source).rstrip()
+    return times
+
+
+def dress_code(cell):
+    fold_imports(cell)
+    fold_long(cell)
+    caption(cell)
+    for out in cell.outputs:
+        data = out.get("data", {})
+        if "text/markdown" in data:
+            data["text/markdown"] = nearer_but_in_code(data["text/markdown"])
+
+
+def documentation_last(cells):
+    "nbdev's documentation stands at the end of the page, under a heading."
+    docs = [c for c in cells if "show_doc(" in c.source and c.get("has_sd")]
+    if not docs:
+        return cells
+    others = [c for c in cells if c not in docs]
+    heading = added("## What this chapter exports", "exports")
+    return [*others, heading, *docs]
+
+
+def dress_chapter(cells, solved, path, times):
+    "Boxes around the exercises, the number in the title, and the bar."
+    from discrete_diffusion.exercises import find_exercises
+
+    exercises = find_exercises(solved, path.stem)
+    for exercise in exercises:
+        show_exercise(cells, exercise)
+    addressed(cells[0], path.stem[:2])
+    cells.insert(1, added(bar(path.name, times, exercises), "bar"))
 
 
 def learners(folder):

@@ -221,58 +221,60 @@ def imports_beside_code(source):
 
 def untidy(path):
     "Complaints about a notebook as it is saved: what a reader of the page, or the page itself, would stumble over."
-    nb, said = json.loads(path.read_text(encoding="utf-8")), []
-    size = 0
-    title = next(
-        (
-            i
-            for i, c in enumerate(nb["cells"])
-            if c["cell_type"] == "markdown"
-            and re.search(r"^#\s+\S", "".join(c["source"]), re.M)
-        ),
-        None,
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    said = [*faults_of_title(cells)]
+    for i, cell in enumerate(cells):
+        for fault in (*faults_of_source(cell), *faults_of_outputs(cell)):
+            said.append(f"cell {i}: {fault}")
+    size = sum(
+        len(json.dumps(out))
+        for cell in cells
+        for out in cell.get("outputs", [])
     )
-    if title is None:
-        said.append(
-            "no title: a markdown cell with `# Title` and, below it, one line `> subtitle`"
-        )
-    elif not re.fullmatch(
-        r"#\s+[^\n]+\s*(>\s[^\n]+\s*)?", "".join(nb["cells"][title]["source"])
-    ):
-        said.append(
-            f"cell {title}: text beside the title and its one-line subtitle, which the page drops: give it a cell of its own"
-        )
-    for i, cell in enumerate(nb["cells"]):
-        if isinstance(cell["source"], str) and "\n" in cell["source"]:
-            said.append(
-                f"cell {i}: the source is one string, not a list of lines"
-            )
-        if cell["cell_type"] == "code" and imports_beside_code(
-            "".join(cell["source"])
-        ):
-            said.append(
-                f"cell {i}: imports beside other code, which the page build would run: give them a cell of their own"
-            )
-        for out in cell.get("outputs", []):
-            text = json.dumps(
-                {
-                    k: v
-                    for k, v in out.get("data", out).items()
-                    if not k.startswith("image/")
-                },
-                ensure_ascii=False,
-            )
-            size += len(json.dumps(out))
-            if out["output_type"] == "error":
-                said.append(f"cell {i}: a saved error, {out['ename']}")
-            if out.get("name") == "stderr":
-                said.append(
-                    f"cell {i}: a saved warning, {''.join(out['text']).strip()[:100]!r}"
-                )
-            if hit := OF_ONE_MACHINE.search(text):
-                said.append(f"cell {i}: a saved path of one machine, {hit[0]}")
     if size > OUTPUT_LIMIT:
         said.append(
             f"{size / 1000:.0f} kB of saved outputs, {OUTPUT_LIMIT / 1000:.0f} are allowed"
         )
     return said
+
+
+def faults_of_title(cells):
+    "The first heading stands with its subtitle alone."
+    for i, cell in enumerate(cells):
+        text = "".join(cell["source"])
+        if cell["cell_type"] != "markdown":
+            continue
+        if re.search(r"^#\s+\S", text, re.M):
+            if not re.fullmatch(r"#\s+[^\n]+\s*(>\s[^\n]+\s*)?", text):
+                yield f"cell {i}: text beside the title and its one-line subtitle, which the page drops: give it a cell of its own"
+            return
+    yield "no title: a markdown cell with `# Title` and, below it, one line `> subtitle`"
+
+
+def faults_of_source(cell):
+    if isinstance(cell["source"], str) and "\n" in cell["source"]:
+        yield "the source is one string, not a list of lines"
+    is_code = cell["cell_type"] == "code"
+    if is_code and imports_beside_code("".join(cell["source"])):
+        yield "imports beside other code, which the page build would run: give them a cell of their own"
+
+
+def faults_of_outputs(cell):
+    for out in cell.get("outputs", []):
+        if out["output_type"] == "error":
+            yield f"a saved error, {out['ename']}"
+        if out.get("name") == "stderr":
+            warning = "".join(out["text"]).strip()[:100]
+            yield f"a saved warning, {warning!r}"
+        if hit := OF_ONE_MACHINE.search(words_of(out)):
+            yield f"a saved path of one machine, {hit[0]}"
+
+
+def words_of(out):
+    "An output as text, without its pictures."
+    parts = {
+        kind: part
+        for kind, part in out.get("data", out).items()
+        if not kind.startswith("image/")
+    }
+    return json.dumps(parts, ensure_ascii=False)

@@ -36,6 +36,8 @@ from house import (
 )
 from jupyter_core.paths import jupyter_runtime_dir
 
+# Ports
+
 
 def is_free(port):
     "Does nobody listen there?"
@@ -80,20 +82,7 @@ def free_port(wanted):
     sys.exit(f"No free port from {wanted} on: name another, as in PORT=9000.")
 
 
-def no_news():
-    "JupyterLab's own switches for its news and update questions, set for this virtual environment."
-    if sys.prefix == sys.base_prefix:
-        return
-    folder = os.path.join(sys.prefix, "share", "jupyter", "lab", "settings")
-    os.makedirs(folder, exist_ok=True)
-    quiet = {
-        "@jupyterlab/apputils-extension:notification": {
-            "fetchNews": "false",
-            "checkForUpdates": False,
-        }
-    }
-    with open(os.path.join(folder, "overrides.json"), "w") as f:
-        json.dump(quiet, f)
+# The notebooks
 
 
 def archive():
@@ -115,29 +104,41 @@ def make(folder, force="", colab=False):
     from discrete_diffusion.exercises import write_learner
 
     again = find_chapter(force) if force else None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        sys.exit(f"There can be no folder {shown(folder)}: {e.strerror}.")
-    if not can_be_written(folder):
-        sys.exit(f"The folder {shown(folder)} cannot be written to.")
-    made, kept, stale, left = 0, 0, [], []
+    make_folder(folder)
+    written, left = {}, []
     for path in notebooks():
         try:
-            w = write_learner(
+            written[path.stem] = write_learner(
                 path,
                 folder,
                 force=path == again,
                 colab=archive() if colab else "",
             )
         except (ValueError, OSError) as e:
-            reason = getattr(e, "strerror", None) or str(e)
-            about = "" if reason.startswith(path.name) else f"{path.name}: "
-            left.append(about + reason)
-            continue
-        made += w.changed
-        kept += len(w.kept)
-        stale += [f"{path.stem}: {k}" for k in w.stale]
+            left.append(reason(path, e))
+    tell(folder, written, left)
+
+
+def make_folder(folder):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        sys.exit(f"There can be no folder {shown(folder)}: {e.strerror}.")
+    if not can_be_written(folder):
+        sys.exit(f"The folder {shown(folder)} cannot be written to.")
+
+
+def reason(path, error):
+    "Why a notebook could not be made, with its name."
+    said = getattr(error, "strerror", None) or str(error)
+    return said if said.startswith(path.name) else f"{path.name}: {said}"
+
+
+def tell(folder, written, left):
+    "What was made, what a learner has of their own, and what could not be made."
+    made = sum(w.changed for w in written.values())
+    kept = sum(len(w.kept) for w in written.values())
+    stale = [f"{stem}: {k}" for stem, w in written.items() for k in w.stale]
     print(
         f"{shown(folder)}/: {made} notebooks written"
         + (f", {kept} cells of yours kept" if kept else "")
@@ -152,27 +153,7 @@ def make(folder, force="", colab=False):
         print(line)
 
 
-def switched(text):
-    return text.strip().lower() in ("yes", "1", "true", "on")
-
-
-def options():
-    ask = argparse.ArgumentParser()
-    ask.add_argument("--browser", default="yes")
-    ask.add_argument("--port", default="8888")
-    ask.add_argument("--solved", default="no")
-    ask.add_argument("--make", default="")
-    ask.add_argument("--colab", default="no")
-    ask.add_argument("--force", default="")
-    args = ask.parse_args()
-    if args.force.strip().lower() in ("no", "0", "false"):
-        args.force = ""
-    if args.force.strip().lower() in ("yes", "1", "true"):
-        sys.exit(
-            "FORCE names the chapter that is to start anew, as in "
-            "FORCE=03_forward."
-        )
-    return args
+# JupyterLab
 
 
 def serve(folder, port, token):
@@ -273,6 +254,98 @@ def end(server):
         server.kill()
 
 
+def no_news():
+    "JupyterLab's own switches for its news and update questions, set for this virtual environment."
+    if sys.prefix == sys.base_prefix:
+        return
+    folder = os.path.join(sys.prefix, "share", "jupyter", "lab", "settings")
+    os.makedirs(folder, exist_ok=True)
+    quiet = {
+        "@jupyterlab/apputils-extension:notification": {
+            "fetchNews": "false",
+            "checkForUpdates": False,
+        }
+    }
+    with open(os.path.join(folder, "overrides.json"), "w") as f:
+        json.dump(quiet, f)
+
+
+def stop_politely():
+    "A signal to stop is as good as Ctrl-C."
+
+    def leave(*_):
+        raise KeyboardInterrupt
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), leave)
+
+
+def find_home():
+    "Folders that can be written to, for what JupyterLab keeps of a learner."
+    instead = own_folders()
+    os.environ.update(instead)
+    if instead:
+        print(
+            "Your home folder cannot be written to: what JupyterLab keeps of "
+            f"you goes to {shown(spare_home())}/."
+        )
+
+
+def announce(home, token, wanted, browser):
+    "Where the course is open."
+    port = home.rstrip("/").rsplit(":", 1)[1]
+    if port != wanted:
+        print(f"Port {wanted} is taken, so it is {port}.")
+    address = f"{home}lab/tree/index.ipynb?token={token}"
+    print(f"The course is open at {address}")
+    print("Stop it with Ctrl-C here.", flush=True)
+    if browser.lower() not in ("no", "none", "0", "false", "off"):
+        webbrowser.open(address)
+
+
+def keep_open(folder, port, browser):
+    "JupyterLab on a folder, until it is stopped."
+    token = secrets.token_hex(12)
+    server = None
+    try:
+        server, home = opened(folder, free_port(int(port)), token)
+        announce(home, token, port, browser)
+        server.wait()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        if server is not None and server.poll() is None:
+            end(server)
+            print(f"\nClosed. What you saved is in {shown(folder)}/.")
+
+
+# From the command line
+
+
+def switched(text):
+    return text.strip().lower() in ("yes", "1", "true", "on")
+
+
+def options():
+    ask = argparse.ArgumentParser()
+    ask.add_argument("--browser", default="yes")
+    ask.add_argument("--port", default="8888")
+    ask.add_argument("--solved", default="no")
+    ask.add_argument("--make", default="")
+    ask.add_argument("--colab", default="no")
+    ask.add_argument("--force", default="")
+    args = ask.parse_args()
+    if args.force.strip().lower() in ("no", "0", "false"):
+        args.force = ""
+    if args.force.strip().lower() in ("yes", "1", "true"):
+        sys.exit(
+            "FORCE names the chapter that is to start anew, as in "
+            "FORCE=03_forward."
+        )
+    return args
+
+
 def main():
     args = options()
     solved = switched(args.solved)
@@ -285,40 +358,10 @@ def main():
         sys.exit(
             f"PORT={args.port} is no port: take a number from 1024 to 65535."
         )
-
-    def leave(*_):
-        raise KeyboardInterrupt
-
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), leave)
+    stop_politely()
     no_news()
-    instead = own_folders()
-    os.environ.update(instead)
-    if instead:
-        print(
-            "Your home folder cannot be written to: what JupyterLab keeps of "
-            f"you goes to {shown(spare_home())}/."
-        )
-    token = secrets.token_hex(12)
-    server = None
-    try:
-        server, home = opened(folder, free_port(int(args.port)), token)
-        port = home.rstrip("/").rsplit(":", 1)[1]
-        if port != args.port:
-            print(f"Port {args.port} is taken, so it is {port}.")
-        address = f"{home}lab/tree/index.ipynb?token={token}"
-        print(f"The course is open at {address}")
-        print("Stop it with Ctrl-C here.", flush=True)
-        if args.browser.lower() not in ("no", "none", "0", "false", "off"):
-            webbrowser.open(address)
-        server.wait()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        if server is not None and server.poll() is None:
-            end(server)
-            print(f"\nClosed. What you saved is in {shown(folder)}/.")
+    find_home()
+    keep_open(folder, args.port, args.browser)
 
 
 if __name__ == "__main__":

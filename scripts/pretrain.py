@@ -28,7 +28,12 @@ LIMIT = 8_000_000  # bytes of all weights together
 DEFAULT = Path(discrete_diffusion.__file__).parent / "weights"
 
 
-# What every recipe records.
+# What every recipe does, and records.
+
+
+def draws():
+    "The generator of what is measured: the same draws for each network."
+    return torch.Generator().manual_seed(0)
 
 
 def checksum(*parts):
@@ -95,7 +100,6 @@ def digits(a, say):
     )
     for step, loss in history(run):
         say(f"  step {step}: loss {loss} nats per pixel")
-    draws = lambda: torch.Generator().manual_seed(0)
     exact = system.bits(
         net, data.held_x, data.held_y, passes=2, generator=draws()
     )
@@ -170,6 +174,14 @@ def digits(a, say):
     return "digits", net, "models.DigitNet", arguments, notes
 
 
+def letter_by_letter(system, net, shape, generator):
+    return system.sample(net, shape, generator=generator)
+
+
+def a_step_a_letter(system, net, shape, generator):
+    return system.sample(net, shape, shape[-1], generator=generator)
+
+
 def text(a, say, name, what, use, build, source, defaults, sample=None):
     """A network for text. `build(K, tokens)` gives it, its system and a line about the noise; `defaults` are steps, windows a step, their length,
     and the length of the samples that are judged; `sample(system, net, shape, generator)` draws them (None: as the system does, one step a letter)."""
@@ -214,23 +226,15 @@ def text(a, say, name, what, use, build, source, defaults, sample=None):
     say(
         f"{steps} steps of {batch} windows of {length}, {count_parameters(net):,} parameters"
     )
-    draws = lambda: torch.Generator().manual_seed(0)
     round_to_half(net)
     if isinstance(system, NextLetter):
         bits = system.bits(net, held)
-        sample = lambda system, net, shape, generator: system.sample(
-            net, shape, generator=generator
-        )
+        sample = letter_by_letter
     else:
         bits = system.bits(
             net, held[:: max(1, len(held) // 500)], passes=4, generator=draws()
         )
-    sample = sample or (
-        lambda system, net, shape, generator: system.sample(
-            net, shape, long, generator=generator
-        )
-    )
-    out = sample(system, net, (50, long), draws())
+    out = (sample or a_step_a_letter)(system, net, (50, long), draws())
     samples = tokenizer.decode(out.x)
     report = TextReport(samples, corpus.train, corpus.held)
     say(f"held out: {bits}")
@@ -276,18 +280,30 @@ def masked(a, say):
     from discrete_diffusion.samplers import leap, remask
     from discrete_diffusion.transformer import TextNet, letter_frequencies
 
-    build = lambda K, tokens: (
-        TextNet(
+    def build(K, tokens):
+        net = TextNet(
             K,
             K + 1,
             width=144,
             heads=6,
             depth=6,
             frequencies=letter_frequencies(tokens, K),
-        ),
-        MaskedText(Absorbing(K, linear_schedule()), ramp=0.5),
-        f"Absorbing({K}, linear_schedule()): alpha(t) = 1 - t, state {K} is the mask",
-    )
+        )
+        system = MaskedText(Absorbing(K, linear_schedule()), ramp=0.5)
+        noise = f"Absorbing({K}, linear_schedule()): alpha(t) = 1 - t, state {K} is the mask"
+        return net, system, noise
+
+    def sample(system, net, shape, generator):
+        return leap(
+            net,
+            system.kernel,
+            shape,
+            768,
+            method=remask(0.04, "cap"),
+            time_free=True,
+            generator=generator,
+        )
+
     return text(
         a,
         say,
@@ -297,15 +313,7 @@ def masked(a, say):
         build,
         "tinyshakespeare",
         (7000, 8, 256, 256),
-        lambda system, net, shape, generator: leap(
-            net,
-            system.kernel,
-            shape,
-            768,
-            method=remask(0.04, "cap"),
-            time_free=True,
-            generator=generator,
-        ),
+        sample,
     )
 
 
@@ -315,11 +323,16 @@ def uniform(a, say):
     from discrete_diffusion.sedd import ScoreEntropy
     from discrete_diffusion.transformer import TextNet, letter_frequencies
 
-    build = lambda K, tokens: (
-        TextNet(K, K, time=True, frequencies=letter_frequencies(tokens, K)),
-        ScoreEntropy(Uniform(K, polynomial_schedule(1.5))),
-        f"Uniform({K}, polynomial_schedule(1.5)): alpha(t) = 1 - t^1.5; the answer is the leave-one-out posterior",
-    )
+    def build(K, tokens):
+        frequencies = letter_frequencies(tokens, K)
+        net = TextNet(K, K, time=True, frequencies=frequencies)
+        system = ScoreEntropy(Uniform(K, polynomial_schedule(1.5)))
+        noise = f"Uniform({K}, polynomial_schedule(1.5)): alpha(t) = 1 - t^1.5; the answer is the leave-one-out posterior"
+        return net, system, noise
+
+    def sample(system, net, shape, generator):
+        return system.sample(net, shape, 64, corrections=3, generator=generator)
+
     return text(
         a,
         say,
@@ -329,9 +342,7 @@ def uniform(a, say):
         build,
         "tinyshakespeare",
         (2000, 12, 64, 64),
-        lambda system, net, shape, generator: system.sample(
-            net, shape, 64, corrections=3, generator=generator
-        ),
+        sample,
     )
 
 
@@ -343,13 +354,11 @@ def ar(a, say):
         letter_frequencies,
     )
 
-    build = lambda K, tokens: (
-        TextNet(
-            K, K + 1, causal=True, frequencies=letter_frequencies(tokens, K)
-        ),
-        NextLetter(K),
-        "none: letter after letter",
-    )
+    def build(K, tokens):
+        frequencies = letter_frequencies(tokens, K)
+        net = TextNet(K, K + 1, causal=True, frequencies=frequencies)
+        return net, NextLetter(K), "none: letter after letter"
+
     return text(
         a,
         say,

@@ -49,80 +49,92 @@ def interrupt(client, loop):
     asyncio.run_coroutine_threadsafe(tell(), loop)
 
 
+class Execution:
+    "One run of a notebook, with a progress bar."
+
+    def __init__(self, path):
+        self.nb = nbformat.read(path, as_version=4)
+        self.code = [
+            i for i, c in enumerate(self.nb.cells) if c.cell_type == "code"
+        ]
+        for i in self.code:
+            cell = self.nb.cells[i]
+            cell.outputs, cell.execution_count = [], None
+        self.reached, self.loop = None, None
+        self.outcome, self.over = None, threading.Event()
+        self.bar = tqdm(
+            total=len(self.code),
+            desc=path.stem,
+            unit="cell",
+            bar_format="{desc}: {n_fmt}/{total_fmt} cells |{bar:20}| {elapsed}{postfix}",
+        )
+        self.client = NotebookClient(
+            self.nb,
+            timeout=None,
+            startup_timeout=600,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(NBS)}},
+            record_timing=False,
+            store_widget_state=False,
+            coalesce_streams=True,
+            extra_arguments=["--log-level=ERROR"],
+            on_cell_start=self.starts,
+            on_cell_executed=lambda **_: self.bar.update(),
+        )
+
+    def starts(self, cell, cell_index):
+        "The bar names the heading above the cell."
+        self.loop = asyncio.get_running_loop()
+        self.reached = sum(i <= cell_index for i in self.code)
+        text = "\n".join(
+            c.source
+            for c in self.nb.cells[:cell_index]
+            if c.cell_type == "markdown"
+        )
+        headings = re.findall(r"^#+ +(.*)", text, re.M)
+        self.bar.set_postfix_str(headings[-1][:40] if headings else "")
+
+    def work(self, threads):
+        try:
+            self.client.execute(env=environment(threads))
+        except CellExecutionError as e:
+            last = (e.evalue.strip().splitlines() or [""])[-1]
+            by_hand = e.ename == "KeyboardInterrupt"
+            self.outcome = "interrupted" if by_hand else f"{e.ename}: {last}"
+        except DeadKernelError:
+            self.outcome = "its process died (out of memory?)"
+        except Exception as e:
+            self.outcome = f"{type(e).__name__}: {e}"
+        finally:
+            self.over.set()
+
+    def watch(self):
+        "Until it is over; one cell may take minutes: the clock goes on where someone is looking."
+        while not self.over.is_set():
+            try:
+                self.over.wait(1)
+                if sys.stderr.isatty():
+                    self.bar.refresh()
+            except KeyboardInterrupt:
+                interrupt(self.client, self.loop)
+        self.bar.set_postfix_str("")
+        self.bar.close()
+
+    def stopped(self):
+        "What stopped it, or None."
+        if self.outcome is None:
+            return None
+        return f"stopped at code cell {self.reached} of {len(self.code)}: {self.outcome}"
+
+
 def execute(path, threads=None):
     "The executed notebook, and what stopped it (None: nothing did)."
-    nb = nbformat.read(path, as_version=4)
-    code = [i for i, c in enumerate(nb.cells) if c.cell_type == "code"]
-    for i in code:
-        nb.cells[i].outputs, nb.cells[i].execution_count = [], None
-    bar = tqdm(
-        total=len(code),
-        desc=path.stem,
-        unit="cell",
-        bar_format="{desc}: {n_fmt}/{total_fmt} cells |{bar:20}| {elapsed}{postfix}",
-    )
-    at = dict(cell=None, loop=None)
-    os.environ.update(
-        own_folders()
-    )  # the kernel's files are made in this process
-
-    def start(cell, cell_index):
-        at["loop"] = asyncio.get_running_loop()
-        at["cell"] = sum(i <= cell_index for i in code)
-        above = [
-            m
-            for c in nb.cells[:cell_index]
-            if c.cell_type == "markdown"
-            for m in re.findall(r"^#+ +(.*)", c.source, re.M)
-        ]
-        bar.set_postfix_str(above[-1][:40] if above else "")
-
-    client = NotebookClient(
-        nb,
-        timeout=None,
-        startup_timeout=600,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(NBS)}},
-        record_timing=False,
-        store_widget_state=False,
-        coalesce_streams=True,
-        extra_arguments=["--log-level=ERROR"],
-        on_cell_start=start,
-        on_cell_executed=lambda **_: bar.update(),
-    )
-    outcome, over = [None], threading.Event()
-
-    def work():
-        try:
-            client.execute(env=environment(threads))
-        except CellExecutionError as e:
-            outcome[0] = (
-                "interrupted"
-                if e.ename == "KeyboardInterrupt"
-                else f"{e.ename}: {(e.evalue.strip().splitlines() or [''])[-1]}"
-            )
-        except DeadKernelError:
-            outcome[0] = "its process died (out of memory?)"
-        except Exception as e:
-            outcome[0] = f"{type(e).__name__}: {e}"
-        finally:
-            over.set()
-
-    threading.Thread(target=work, daemon=True).start()
-    while not over.is_set():
-        try:
-            over.wait(1)
-            if sys.stderr.isatty():
-                bar.refresh()  # one cell may take minutes: keep its clock going where someone is looking
-        except KeyboardInterrupt:
-            interrupt(client, at["loop"])
-    bar.set_postfix_str("")
-    bar.close()
-    stopped = (
-        outcome[0]
-        and f"stopped at code cell {at['cell']} of {len(code)}: {outcome[0]}"
-    )
-    return nb, stopped
+    # the kernel's files are made in this process
+    os.environ.update(own_folders())
+    one = Execution(path)
+    threading.Thread(target=one.work, args=[threads], daemon=True).start()
+    one.watch()
+    return one.nb, one.stopped()
 
 
 def save_pictures(nb, folder):
@@ -130,28 +142,25 @@ def save_pictures(nb, folder):
     names = []
     for cell in nb.cells:
         for k, out in enumerate(cell.get("outputs", [])):
-            data = out.get("data", {})
-            name = f"cell-{cell.get('execution_count') or 0:03d}" + (
-                f"-{k}" if k else ""
-            )
-            html = data.get("text/html", "")
-            if "image/png" in data:
-                name, content = (
-                    name + ".png",
-                    base64.b64decode(data["image/png"]),
-                )
-            elif "image/svg+xml" in data:
-                name, content = name + ".svg", data["image/svg+xml"].encode()
-            elif "<script" in html or "<svg" in html or "<img" in html:
-                name, content = (
-                    name + ".html",
-                    f"<!doctype html><meta charset=utf-8>{html}".encode(),
-                )
-            else:
-                continue
-            (folder / name).write_bytes(content)
-            names.append(name)
+            ending, content = picture(out.get("data", {}))
+            if ending:
+                number = cell.get("execution_count") or 0
+                name = f"cell-{number:03d}" + (f"-{k}" if k else "") + ending
+                (folder / name).write_bytes(content)
+                names.append(name)
     return names
+
+
+def picture(data):
+    "The ending of its file's name and its bytes; twice None where an output is none."
+    html = data.get("text/html", "")
+    if "image/png" in data:
+        return ".png", base64.b64decode(data["image/png"])
+    if "image/svg+xml" in data:
+        return ".svg", data["image/svg+xml"].encode()
+    if "<script" in html or "<svg" in html or "<img" in html:
+        return ".html", f"<!doctype html><meta charset=utf-8>{html}".encode()
+    return None, None
 
 
 COLOURS = (32, 64, 128, 256)  # a picture has the fewest that look the same
@@ -219,9 +228,8 @@ def run_in_place(path):
     "Outputs into nbs/, but none that stopped half-way or that a page should not show."
     from nbdev.clean import nbdev_clean
 
-    nb, stopped = execute(
-        path, None if path.stem in LONG else 1
-    )  # one thread, as the tests have it: the last digit of a sum depends on it
+    # one thread, as the tests have it: the last digit of a sum depends on it
+    nb, stopped = execute(path, None if path.stem in LONG else 1)
     if stopped:
         sys.exit(f"{path.stem} {stopped}; nbs/{path.name} is as it was.")
     lighter(nb)
@@ -232,12 +240,13 @@ def run_in_place(path):
         print(f"{path.stem}: {complaint}")
 
 
+def main(words):
+    named = [w for w in words if w != "--inplace" and w.strip()]
+    if "--inplace" not in words:
+        return run(find_chapter(named[0] if named else ""))
+    for path in [find_chapter(w) for w in named] or notebooks():
+        run_in_place(path)
+
+
 if __name__ == "__main__":
-    words = [w for w in sys.argv[1:] if w != "--inplace" and w.strip()]
-    if "--inplace" in sys.argv:
-        [
-            run_in_place(p)
-            for p in ([find_chapter(w) for w in words] or notebooks())
-        ]
-    else:
-        run(find_chapter(words[0] if words else ""))
+    main(sys.argv[1:])

@@ -3,7 +3,10 @@
 Only the standard library, and syntax that an old Python can read, so that an old Python can say that it is too old.
 """
 
+from __future__ import print_function
+
 import hashlib
+import importlib
 import os
 import platform
 import re
@@ -20,6 +23,17 @@ PYTHON = os.path.join(
 )
 STAMP, BUSY, LOG = [
     os.path.join(VENV, n) for n in ("installed", "installing", "install.log")
+]
+PIP = [
+    PYTHON,
+    "-m",
+    "pip",
+    "install",
+    "--disable-pip-version-check",
+    "--no-input",
+    "--progress-bar",
+    "off",
+    "--use-pep517",
 ]
 NEWEST_TRIED, OLDEST = (3, 13), (3, 11)
 # PyTorch's build without and with NVIDIA's libraries: bytes that the environment
@@ -55,7 +69,7 @@ def wanted_stamp(version):
         read(os.path.join(ROOT, n))
         for n in ("settings.ini", "setup.py", "constraints.txt")
     ]
-    needs = re.findall(rb"^\w*requirements\b.*(?:\n[ \t]+.*)*", settings, re.M)
+    needs = re.findall(b"^\\w*requirements\\b.*(?:\n[ \t]+.*)*", settings, re.M)
     return [
         hashlib.sha256(b"\0".join(needs + [setup, constraints])).hexdigest(),
         ROOT,
@@ -92,55 +106,66 @@ def installed(asked):
 
 def check_machine():
     "Everything that can be known before the first download."
-    if sys.version_info < OLDEST:
-        newer = [
-            "python3.%d" % m for m in range(NEWEST_TRIED[1], OLDEST[1] - 1, -1)
-        ]
-        newer = [p for p in newer if (version_of(p) or (0, 0)) >= OLDEST]
+    check_python()
+    check_folder()
+    check_processor()
+    check_disk("cpu")
+
+
+def check_python():
+    "Is it new enough, and whole?"
+    here = tuple(sys.version_info[:2])
+    if here < OLDEST:
+        newer = newer_python()
+        if newer:
+            hint = "there is one here, add PYTHON=%s to the command" % newer
+        else:
+            hint = "install one, then add PYTHON=/where/it/is to the command"
         stop(
-            "Python %d.%d is too old, the course needs %d.%d or newer%s."
-            % (
-                tuple(sys.version_info[:2])
-                + OLDEST
-                + (
-                    (
-                        ": there is one here, add PYTHON=%s to the command"
-                        % newer[0],
-                    )
-                    if newer
-                    else (
-                        ": install one, then add PYTHON=/where/it/is to the command",
-                    )
-                )
-            )
+            "Python %d.%d is too old, the course needs %d.%d or newer: %s."
+            % (here + OLDEST + (hint,))
         )
     try:
-        import ensurepip
-        import venv  # noqa: F401
+        for name in ("ensurepip", "venv"):
+            importlib.import_module(name)
     except ImportError:
         stop(
             "this Python lacks its venv module: on Debian and Ubuntu, `apt install python%d.%d-venv` brings it."
-            % sys.version_info[:2]
+            % here
         )
+
+
+def newer_python():
+    "The newest interpreter here that will do, or None."
+    for minor in range(NEWEST_TRIED[1], OLDEST[1] - 1, -1):
+        name = "python3.%d" % minor
+        if (version_of(name) or (0, 0)) >= OLDEST:
+            return name
+    return None
+
+
+def check_folder():
+    "Can an environment be made here, without harm to another?"
     if os.path.islink(VENV):
         stop(
             "the folder .venv is a link to %s, an environment that others use and that does not fit what is asked for here: "
             "it is left alone. Take the link away, and an environment of this folder's own is made."
             % os.path.realpath(VENV)
         )
-    if (
-        os.path.exists(VENV)
-        and os.listdir(VENV)
-        and not os.path.exists(os.path.join(VENV, "pyvenv.cfg"))
-        and not os.path.exists(BUSY)
-    ):
+    if holds_something_else():
         stop(
             "the folder .venv holds something that is not a virtual environment: move it away and start again."
         )
     if not os.access(ROOT, os.W_OK):
         stop("the folder %s cannot be written to." % ROOT)
-    check_processor()
-    check_disk("cpu")
+
+
+def holds_something_else():
+    "Is there a .venv with files in it that no set-up has left?"
+    if not os.path.exists(VENV) or not os.listdir(VENV):
+        return False
+    marks = (os.path.join(VENV, "pyvenv.cfg"), BUSY)
+    return not any(os.path.exists(mark) for mark in marks)
 
 
 def translated():
@@ -176,23 +201,24 @@ def check_processor():
 def check_disk(build):
     "Is there room for the build of PyTorch that comes?"
     free, needed = shutil.disk_usage(ROOT).free, SIZES[build][1]
-    if free < needed:
+    if free >= needed:
+        return
+    why = ""
+    if build == "cuda":
         why = (
             " with PyTorch's build for NVIDIA GPUs, which pip takes here (without: %.0f GB; give pip %s)"
             % (SIZES["cpu"][1] / 1e9, CPU_ADDRESS)
-            if build == "cuda"
-            else ""
         )
-        stop(
-            "not enough disk, %.1f GB are free under %s and the course needs about %.0f GB%s."
-            % (free / 1e9, ROOT, needed / 1e9, why)
-        )
+    stop(
+        "not enough disk, %.1f GB are free under %s and the course needs about %.0f GB%s."
+        % (free / 1e9, ROOT, needed / 1e9, why)
+    )
 
 
 def build_that_comes(pip):
     "'cuda' or 'cpu': asked of pip, which says what it would take. None where it does not say."
     pinned = re.search(
-        rb"^torch==\S+", read(os.path.join(ROOT, "constraints.txt")), re.M
+        b"^torch==\\S+", read(os.path.join(ROOT, "constraints.txt")), re.M
     )
     torch = pinned.group(0).decode() if pinned else "torch"
     ask = pip + [
@@ -246,11 +272,13 @@ def explain(log):
             "the package index has no %s for Python %d.%d: the course is tried on %d.%d to %d.%d"
             % ((name,) + tuple(sys.version_info[:2]) + OLDEST + NEWEST_TRIED)
         )
-    errors = [l for l in log.splitlines() if l.lower().startswith("error")]
+    errors = [
+        line for line in log.splitlines() if line.lower().startswith("error")
+    ]
     return "pip stopped: %s" % (errors[-1] if errors else "it gave no reason")
 
 
-def run_logged(command, what):
+def run_logged(command):
     "Run quietly with the output in the log; on a terminal show what is going on and for how long. Exit status and output."
     start, shown = time.time(), sys.stdout.isatty()
     lines = []
@@ -262,117 +290,125 @@ def run_logged(command, what):
         stderr=subprocess.STDOUT,
     )
     with open(LOG, "ab") as log:
-        for line in process.stdout:
-            log.write(line)
+        for raw in process.stdout:
+            log.write(raw)
             log.flush()
-            line = line.decode("utf-8", "replace").rstrip()
+            line = raw.decode("utf-8", "replace").rstrip()
             lines.append(line)
             if shown:
-                now = re.match(
-                    r"\s*(Collecting \S+|Downloading \S+|Installing [\w ]+|Building [\w ]+)",
-                    line,
-                )
-                if now:
-                    print(
-                        "\r\033[K%s  %4d s  %s"
-                        % (what, time.time() - start, now.group(1)[:50]),
-                        end="",
-                    )
-                sys.stdout.flush()
+                show(line, time.time() - start)
     if shown:
         print("\r\033[K", end="")
     return process.wait(), "\n".join(lines)
 
 
+def show(line, seconds):
+    "What pip is doing, in one line of the terminal."
+    now = re.match(
+        r"\s*(Collecting \S+|Downloading \S+|Installing [\w ]+|Building [\w ]+)",
+        line,
+    )
+    if now:
+        print(
+            "\r\033[KSet-up  %4d s  %s" % (seconds, now.group(1)[:50]), end=""
+        )
+    sys.stdout.flush()
+
+
+def last_line(log):
+    return (log.splitlines() or ["no reason given"])[-1]
+
+
 def install():
     "Into a fresh environment, unless a whole one only needs other packages."
     here = tuple(sys.version_info[:2])
-    cut_off, left = os.path.exists(BUSY), stamp()
-    fresh = (
-        cut_off
-        or version_of(PYTHON) != here
-        or (left is not None and left[1] != ROOT)
-    )
-    if not os.path.isdir(VENV):
-        os.mkdir(VENV)
-    open(
-        BUSY, "w"
-    ).close()  # stands until everything is in: an install cut off half-way is begun anew
+    fresh = must_be_fresh(here)
     start = time.time()
+    begin()
     print(
         "Set-up: installing the course into .venv with Python %d.%d, once (log: .venv/install.log)."
         % here
     )
     sys.stdout.flush()
     if fresh:
-        for name in os.listdir(VENV):
-            path = os.path.join(VENV, name)
-            if path == BUSY:
-                continue
-            if os.path.isdir(path) and not os.path.islink(path):
-                shutil.rmtree(path)
-            else:
-                os.remove(path)
-        status, log = run_logged([sys.executable, "-m", "venv", VENV], "Set-up")
-        if status:
-            stop(
-                "Python could not make the environment: %s"
-                % (log.splitlines() or ["no reason given"])[-1]
-            )
-    pip = [
-        PYTHON,
-        "-m",
-        "pip",
-        "install",
-        "--disable-pip-version-check",
-        "--no-input",
-        "--progress-bar",
-        "off",
-        "--use-pep517",
-    ]
-    if fresh:
-        build = build_that_comes(pip)
-        if build:
-            check_disk(build)
-        size = "about %.1f GB" % (SIZES[build or "cpu"][0] / 1e9)
-        if build is None:
-            size += (
-                ", or %.1f where pip takes PyTorch's build for NVIDIA GPUs"
-                % (SIZES["cuda"][0] / 1e9)
-            )
-        if build == "cuda":
-            size += (
-                " with PyTorch's build for NVIDIA GPUs (without: %.1f GB; give pip %s)"
-                % (SIZES["cpu"][0] / 1e9, CPU_ADDRESS)
-            )
-        print("Set-up: it takes %s, and some minutes." % size)
-        sys.stdout.flush()
-    status, log = run_logged(
-        pip + ["-c", "constraints.txt", "-e", ".[dev]"], "Set-up"
-    )
-    if status:
-        if not fresh and "Installing collected packages" not in log:
-            os.remove(BUSY)  # what was there is still whole
-        stop("%s (log: .venv/install.log)." % explain(log))
-    status, log = run_logged(
-        [PYTHON, "-c", "import torch, jupyterlab, nbdev, discrete_diffusion"],
-        "Set-up",
-    )
-    if status:
-        stop(
-            "the packages are in but do not load: %s"
-            % (log.splitlines() or ["no reason given"])[-1]
-        )
+        make_environment()
+        announce(build_that_comes(PIP))
+    install_packages(fresh)
+    try_packages()
     with open(STAMP, "wb") as f:
         f.write("\n".join(wanted_stamp(here)).encode("utf-8"))
     os.remove(BUSY)
     print("Set-up: done in %d s." % (time.time() - start))
 
 
+def must_be_fresh(here):
+    "Cut off half-way, with another Python, or moved: it is begun anew."
+    left = stamp()
+    return (
+        os.path.exists(BUSY)
+        or version_of(PYTHON) != here
+        or (left is not None and left[1] != ROOT)
+    )
+
+
+def begin():
+    "The file that stands until everything is in."
+    if not os.path.isdir(VENV):
+        os.mkdir(VENV)
+    open(BUSY, "w").close()
+
+
+def make_environment():
+    "An empty one, in the place of whatever was there."
+    for name in os.listdir(VENV):
+        path = os.path.join(VENV, name)
+        if path == BUSY:
+            continue
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.remove(path)
+    status, log = run_logged([sys.executable, "-m", "venv", VENV])
+    if status:
+        stop("Python could not make the environment: %s" % last_line(log))
+
+
+def announce(build):
+    "How much room the build of PyTorch that comes will take; None: it is not known which."
+    if build:
+        check_disk(build)
+    size = "about %.1f GB" % (SIZES[build or "cpu"][0] / 1e9)
+    if build is None:
+        size += ", or %.1f where pip takes PyTorch's build for NVIDIA GPUs" % (
+            SIZES["cuda"][0] / 1e9
+        )
+    if build == "cuda":
+        size += (
+            " with PyTorch's build for NVIDIA GPUs (without: %.1f GB; give pip %s)"
+            % (SIZES["cpu"][0] / 1e9, CPU_ADDRESS)
+        )
+    print("Set-up: it takes %s, and some minutes." % size)
+    sys.stdout.flush()
+
+
+def install_packages(fresh):
+    status, log = run_logged(PIP + ["-c", "constraints.txt", "-e", ".[dev]"])
+    if status:
+        if not fresh and "Installing collected packages" not in log:
+            os.remove(BUSY)  # what was there is still whole
+        stop("%s (log: .venv/install.log)." % explain(log))
+
+
+def try_packages():
+    imports = "import torch, jupyterlab, nbdev, discrete_diffusion"
+    status, log = run_logged([PYTHON, "-c", imports])
+    if status:
+        stop("the packages are in but do not load: %s" % last_line(log))
+
+
 def main():
-    asked = (
-        "--asked" in sys.argv[1:]
-    )  # PYTHON= was given: an environment of another version does not do
+    # PYTHON= was given: an environment of another version does not do.
+    asked = "--asked" in sys.argv[1:]
     if installed(asked):
         return
     check_machine()

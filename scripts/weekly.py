@@ -132,9 +132,9 @@ def tell(folder):
     ]
     for path in sorted(Path(folder).glob("*.txt")):
         lines = [
-            l
-            for l in path.read_text(encoding="utf-8").splitlines()
-            if not l.startswith(("ok ", "WARNING: "))
+            line
+            for line in path.read_text(encoding="utf-8").splitlines()
+            if not line.startswith(("ok ", "WARNING: "))
         ]
         parts.append(
             f"### {path.stem}\n\n````\n" + "\n".join(lines)[-MOST:] + "\n````"

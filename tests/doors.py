@@ -192,10 +192,7 @@ def _kernel_doors(name, k):
 
 
 def _bound_doors(name, k):
-    if name == "uneven":
-        T = 7
-    else:
-        T = k.T or 7
+    T = k.T or 7
 
     def one(at):
         return bound(
@@ -278,7 +275,7 @@ def _rate_doors(name, k):
             yield f"{name}.continuous_bits({rate.__name__})", bits
 
 
-def _jump_doors(name, k):
+def _score_doors(name, k):
     def loo_score(at):
         _, x_t, _, t = _noised(at, k)
         return score_from_loo(k, at.probs(), x_t, t)
@@ -301,6 +298,12 @@ def _jump_doors(name, k):
         _, x_t, _, t = _noised(at, k)
         return rates_from_loo(k, at.probs(), x_t, t)
 
+    for door in (loo_score, full_score, back, rates, loo_rates):
+        if not (name == "masks" and door is back):
+            yield f"{name}.{door.__name__}", door
+
+
+def _row_doors(name, k):
     def leaps(at):
         _, x_t, s, t = _noised(at, k)
         return leap_rows(rates_from_loo(k, at.probs(), x_t, t), x_t, s, t)
@@ -313,6 +316,11 @@ def _jump_doors(name, k):
         _, x_t, s, t = _noised(at, k)
         return tweedie_rows(k, score_from_loo(k, at.probs(), x_t, t), x_t, s, t)
 
+    for door in (leaps, euler, tweedie):
+        yield f"{name}.{door.__name__}", door
+
+
+def _jump_doors(name, k):
     def walked(at):
         def rows(x_t, s, t):
             now = at.put(torch.full((len(x_t),), t))
@@ -324,80 +332,39 @@ def _jump_doors(name, k):
     yield f"{name}.beta", lambda at: k.beta(at.times())
     yield f"{name}.reveal_rate", lambda at: reveal_rate(k, at.times())
     yield f"{name}.rate_matrix", lambda at: rate_matrix(k, at.times())
-    for door in (
-        loo_score,
-        full_score,
-        back,
-        rates,
-        loo_rates,
-        leaps,
-        euler,
-        tweedie,
-    ):
-        if not (name == "masks" and door is back):
-            yield f"{name}.{door.__name__}", door
-    if at_ends_clean(k):
-        for method in ("euler", "tweedie"):
-
-            def leapt(at, method=method):
-                return leap(
-                    at.network(k),
-                    k,
-                    (6, 5),
-                    4,
-                    method,
-                    generator=at.generator(),
-                    device=at.device,
-                ).x
-
-            yield f"{name}.leap({method})", leapt
-
-        def corrected(at):
-            return leap(
-                at.network(k),
-                k,
-                (6, 5),
-                4,
-                corrector=gibbs(2),
-                generator=at.generator(),
-                device=at.device,
-                y=at.labels(),
-                guidance=2.0,
-                p=0.9,
-            ).x
-
-        def balanced(at):
-            return leap(
-                at.network(k),
-                k,
-                (6, 5),
-                4,
-                corrector=forward_backward(),
-                corrections=2,
-                generator=at.generator(),
-                device=at.device,
-                time_free=True,
-            ).x
-
-        def filled(at):
-            given = at.put(torch.tensor([1, -1, -1, 2, -1]))
-            return leap(
-                at.network(k),
-                k,
-                (6, 5),
-                4,
-                given=given,
-                generator=at.generator(),
-                device=at.device,
-            ).x
-
-        for door in (corrected, balanced, filled):
-            yield f"{name}.{door.__name__}", door
+    yield from _score_doors(name, k)
+    yield from _row_doors(name, k)
+    if ends_clean(k):
+        yield from _leap_doors(name, k)
     yield f"{name}.descend", walked
 
 
-def at_ends_clean(k):
+def ends_clean(k):
     return k.alpha(0.0) == 1
+
+
+def _leap_doors(name, k):
+    def leapt(at, *method, **options):
+        net = at.network(k)
+        drawing = dict(generator=at.generator(), device=at.device)
+        return leap(net, k, (6, 5), 4, *method, **drawing, **options).x
+
+    def corrected(at):
+        labelled = dict(y=at.labels(), guidance=2.0, p=0.9)
+        return leapt(at, corrector=gibbs(2), **labelled)
+
+    def balanced(at):
+        both = forward_backward()
+        return leapt(at, corrector=both, corrections=2, time_free=True)
+
+    def filled(at):
+        given = at.put(torch.tensor([1, -1, -1, 2, -1]))
+        return leapt(at, given=given)
+
+    yield f"{name}.leap(euler)", lambda at: leapt(at, "euler")
+    yield f"{name}.leap(tweedie)", lambda at: leapt(at, "tweedie")
+    for door in (corrected, balanced, filled):
+        yield f"{name}.{door.__name__}", door
 
 
 def _mask_doors(k):

@@ -170,9 +170,12 @@ def test_numbers_of_numpy_are_numbers():
 def test_fit_on_windows_of_a_raw_file(tmp_path):
     tokens = open_tokens(raw_file(tmp_path, values=[0, 1] * 9))
     weight = torch.nn.Linear(4, 1)
-    loss_fn = lambda net, x: net(x.float())[:, 0].square()  # noqa: E731
+
+    def loss(net, x):
+        return net(x.float())[:, 0].square()
+
     config = TrainConfig(steps=2, batch_size=4)
-    result = fit(weight, loss_fn, windows(tokens, 4), config, progress=False)
+    result = fit(weight, loss, windows(tokens, 4), config, progress=False)
     assert len(result.loss) == 2
 
 

@@ -450,6 +450,11 @@ def trained(net, system, folder=None):
     return train_text(net, system, tokens, 3, folder=folder, **options)
 
 
+def parameters_of(optimizer):
+    groups = optimizer.param_groups
+    return sum(p.numel() for group in groups for p in group["params"])
+
+
 def test_train_text_of_a_compiled_network(tmp_path):
     plain = text_net()
     wanted = trained(plain, masked_text())
@@ -457,15 +462,13 @@ def test_train_text_of_a_compiled_network(tmp_path):
     torch._dynamo.reset()
     compiled = torch.compile(net, fullgraph=True, backend="eager")
     muon, adam = text_optimizers(compiled)
-    count = lambda o: sum(
-        p.numel() for g in o.param_groups for p in g["params"]
-    )  # noqa: E731
-    assert count(muon) == 12 * 8 * 8
-    assert count(muon) + count(adam) == sum(p.numel() for p in net.parameters())
+    assert parameters_of(muon) == 12 * 8 * 8
+    everything = sum(p.numel() for p in net.parameters())
+    assert parameters_of(muon) + parameters_of(adam) == everything
     got = trained(compiled, masked_text(), tmp_path)
     assert got.loss == pytest.approx(wanted.loss, rel=1e-4)
     assert not net.training and not compiled.training
-    for p, q in zip(net.parameters(), plain.parameters()):
+    for p, q in zip(net.parameters(), plain.parameters(), strict=True):
         assert torch.allclose(p, q, atol=1e-4)
     resumed = trained(text_net(), masked_text(), tmp_path)
     assert resumed.resumed_from == 3 and resumed.loss == got.loss

@@ -125,7 +125,7 @@ def test_text_systems_on_a_device(tmp_path, name, float64):
     with device:
         resumed = train_text(again, system, tokens, **options)
     assert resumed.resumed_from == 4 and resumed.loss == got.loss
-    for p, q in zip(again.parameters(), with_device.parameters()):
+    for p, q in zip(again.parameters(), with_device.parameters(), strict=True):
         assert torch.equal(device_module.plain(p), device_module.plain(q))
 
 

@@ -107,7 +107,9 @@ def test_bfloat16_still_hears_small_noise_levels(case):
 
 def test_rotary_places_beyond_256_in_bfloat16():
     want = rotary(400, 4)
-    for got, exact in zip(rotary(400, 4, dtype=torch.bfloat16), want):
+    for got, exact in zip(
+        rotary(400, 4, dtype=torch.bfloat16), want, strict=True
+    ):
         assert got.dtype == torch.bfloat16
         assert (got.float() - exact).abs().max() < 0.005
 

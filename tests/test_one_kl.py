@@ -30,8 +30,8 @@ def kls():
 
 
 def by_hand(p, q):
-    terms = [a * math.log(a / b) if b else math.inf for a, b in zip(p, q) if a]
-    return sum(terms)
+    pairs = zip(p, q, strict=True)
+    return sum(a * math.log(a / b) if b else math.inf for a, b in pairs if a)
 
 
 def test_one_module_exports_a_kl():

@@ -3,21 +3,17 @@ broken, and a step that jumps at most once is not called tau-leaping."""
 
 import itertools
 import json
-import sys
 from pathlib import Path
 
+import bench_protocol as protocol
 import pytest
 import torch
 
+from discrete_diffusion.forward import Uniform, cosine_schedule
+from discrete_diffusion.models import count_parameters
+from discrete_diffusion.samplers import METHODS, leap
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import bench_protocol as protocol  # noqa: E402
-
-from discrete_diffusion.forward import Uniform, cosine_schedule  # noqa: E402
-from discrete_diffusion.models import count_parameters  # noqa: E402
-from discrete_diffusion.samplers import METHODS, leap  # noqa: E402
-
 RESULTS = ROOT / "discrete_diffusion" / "results" / "protocol_p.json"
 
 

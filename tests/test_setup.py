@@ -1,6 +1,7 @@
 "The set-up command: which PyTorch comes, how much it takes, and for whom there is none."
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -39,7 +40,8 @@ def index(tmp_path, monkeypatch):
 
 def pinned(root):
     lines = (root / "constraints.txt").read_text().splitlines()
-    return next(l.split("==")[1] for l in lines if l.startswith("torch=="))
+    pins = dict(line.split("==") for line in lines if "==" in line)
+    return pins["torch"]
 
 
 def test_the_build_that_comes(root, index):
@@ -135,9 +137,10 @@ def test_the_readme_says_both_numbers_where_the_command_stands(root):
 
 
 def test_an_old_python_can_read_it(root):
-    "Syntax of Python 3.6: no f-strings even."
+    "No f-strings even; Python 2 would stop at bytes that begin with rb, and at letters beyond ASCII."
     source = (root / "scripts" / "setup_env.py").read_text(encoding="utf-8")
     assert "from __future__ import print_function" in source
+    assert not re.search(r"[^\"]\brb[\"']", source) and source.isascii()
     command = [sys.executable, "-c", "import ast, sys; ast.parse("]
     command[-1] += "sys.stdin.read(), feature_version=(3, 4))"
     subprocess.run(command, input=source, text=True, check=True)

@@ -10,23 +10,20 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+import build_site
+import dress
+import finish
 import nbformat
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+from house import notebooks
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = Path(__file__).with_name("pages")
-sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
-
-import build_site  # noqa: E402
-import dress  # noqa: E402
-import finish  # noqa: E402
-from house import notebooks  # noqa: E402
 
 
 def parsed(name):
@@ -388,6 +385,21 @@ MEASURE = r"""() => {
 }"""
 
 
+def measured(context, address):
+    "What `MEASURE` finds on a page, and what the browser complains of."
+    page, errors = context.new_page(), []
+
+    def asked(request):
+        if request.url.startswith("http"):
+            errors.append(request.url)
+
+    page.on("pageerror", lambda e: errors.append(str(e)))
+    page.on("console", lambda m: errors.append(m.text))
+    page.on("request", asked)
+    page.goto(address)
+    return page.evaluate(MEASURE), errors
+
+
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory):
     "The page after Quarto's, finished, in a browser: what there is to see."
@@ -412,15 +424,7 @@ def seen(tmp_path_factory):
                     viewport=dict(width=width, height=height),
                     color_scheme=shade,
                 )
-                page, errors = context.new_page(), []
-                page.on("pageerror", lambda e: errors.append(str(e)))
-                page.on("console", lambda m: errors.append(m.text))
-                page.on(
-                    "request",
-                    lambda r: r.url.startswith("http") and errors.append(r.url),
-                )
-                page.goto(address)
-                found[where, shade] = page.evaluate(MEASURE), errors
+                found[where, shade] = measured(context, address)
                 context.close()
     return found
 

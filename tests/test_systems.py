@@ -30,7 +30,14 @@ from discrete_diffusion.sedd import MasksFirst, ScoreEntropy
 K = 5
 UNIFORM = Uniform(K, polynomial_schedule(1.5))
 MASKS = Absorbing(K, linear_schedule())
-OPTIONS = ["temperature", "generator", "device", "keep_path", "progress", "corrections"]
+OPTIONS = [
+    "temperature",
+    "generator",
+    "device",
+    "keep_path",
+    "progress",
+    "corrections",
+]
 
 
 class Table(torch.nn.Module):

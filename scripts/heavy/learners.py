@@ -77,14 +77,11 @@ def printed(cell):
 
 
 def states(progress):
-    return (
-        {
-            e["number"]: e["state"]
-            for e in map(json.loads, progress.read_text().splitlines())
-        }
-        if progress.exists()
-        else {}
-    )
+    "What is recorded of each exercise."
+    if not progress.exists():
+        return {}
+    entries = map(json.loads, progress.read_text().splitlines())
+    return {entry["number"]: entry["state"] for entry in entries}
 
 
 KEEP = """
@@ -108,94 +105,107 @@ def both_ways(path):
     "Run one chapter in both ways; returns how many exercises it has."
     solved = nbformat.read(path, as_version=4)
     found = find_exercises(solved, path.stem)
-    numbers = {e.number for e in found}
     if not found:
         return 0
     with tempfile.TemporaryDirectory() as folder:
         folder, first = Path(folder), []
-        if trains(
-            solved
-        ):  # the solved notebook trains; the learner's two find what it made, so that they stay short and equal
-            trained = kept.folder_for(path.stem) or folder / "trained"
-            source = KEEP.format(
-                scripts=str(ROOT / "scripts"), folder=str(trained)
-            )
-            first = [nbformat.v4.new_code_cell(source)]
-            again = copy.deepcopy(solved)
-            again.cells = first + again.cells
-            solved.cells = execute(
-                again, folder, folder / "solved.jsonl"
-            ).cells[1:]
-
-        nb = make_learner(solved, path.stem)  # all solutions filled in
-        for cell in nb.cells:
-            if key(cell).endswith(" exercise"):
-                cell.source = next(
-                    e.source
-                    for e in found
-                    if f"{e.number} exercise" == key(cell)
-                )
-        nb.cells = copy.deepcopy(first) + nb.cells
-        nb = execute(nb, folder, folder / "a.jsonl")
-        assert states(folder / "a.jsonl") == dict.fromkeys(numbers, "solved"), (
-            path.stem,
-            states(folder / "a.jsonl"),
-        )
-        results = {
-            key(c): printed(c) for c in nb.cells if c.cell_type == "code"
-        }
-        for e in found:
-            assert (
-                f"Exercise {e.number}: solved." in results[f"{e.number} check"]
-            ), (e.number, results[f"{e.number} check"])
-        differ = [
-            f"{path.stem}, {c.id}:\n  solved:  {printed(c)!r}\n  learner: {results[f'cell {c.id}']!r}"
-            for c in solved.cells
-            if c.cell_type == "code"
-            and printed(c) != results.get(f"cell {c.id}", printed(c))
-        ]
-        assert not differ, "\n".join(differ)
-
-        nb = make_learner(
-            solved, path.stem
-        )  # nothing written, the reference used: the first time a check stops the run, the second time it does not
-        cells = []
-        for cell in nb.cells:
-            cells.append(cell)
-            if key(cell).endswith(" check"):
-                check = copy.deepcopy(cell)
-                cell.metadata["tags"] = ["raises-exception"]
-            if key(cell).endswith(" go on"):
-                cell.source = re.sub(
-                    r"^# (use_reference\(.*?\))   #.*", r"\1", cell.source
-                )
-                check.id, check.metadata["course"] = f"{check.id}-2", {}
-                cells.append(check)
-        nb.cells = copy.deepcopy(first) + cells
-        nb = execute(nb, folder, folder / "b.jsonl")
-        for e in found:
-            check = next(c for c in nb.cells if key(c) == f"{e.number} check")
-            [error] = [
-                o for o in check.outputs if o.output_type == "error"
-            ] or [None]
-            assert (
-                error
-                and error.ename == "CheckFailed"
-                and len(error.traceback) == 1
-            ), (e.number, check.outputs)
-            assert ("not attempted" in error.evalue) != e.bug, (
-                e.number,
-                error.evalue,
-            )
-            second = next(c for c in nb.cells if c.id == f"{check.id}-2")
-            assert "this is the reference, and it passes" in printed(second), (
-                e.number,
-                second.outputs,
-            )
-        assert states(folder / "b.jsonl") == dict.fromkeys(
-            numbers, "reference"
-        ), states(folder / "b.jsonl")
+        if trains(solved):
+            first = [keeping(path, folder)]
+            solved = trained_once(solved, first, folder)
+        runs_solved(path.stem, solved, found, first, folder)
+        runs_skipped(path.stem, solved, found, first, folder)
     return len(found)
+
+
+def keeping(path, folder):
+    "A cell for the top of a notebook that trains: what it trains is kept, for all its runs."
+    trained = kept.folder_for(path.stem) or folder / "trained"
+    scripts = str(ROOT / "scripts")
+    source = KEEP.format(scripts=scripts, folder=str(trained))
+    return nbformat.v4.new_code_cell(source)
+
+
+def trained_once(solved, first, folder):
+    "The solved notebook with outputs of a run here; the learner's two find what it made, so that they stay short and equal."
+    again = copy.deepcopy(solved)
+    again.cells = first + again.cells
+    solved.cells = execute(again, folder, folder / "solved.jsonl").cells[1:]
+    return solved
+
+
+def runs_solved(name, solved, found, first, folder):
+    "With all solutions filled in it prints what the solved notebook prints."
+    nb = make_learner(solved, name)
+    sources = {f"{e.number} exercise": e.source for e in found}
+    for cell in nb.cells:
+        if key(cell).endswith(" exercise"):
+            cell.source = sources[key(cell)]
+    nb.cells = copy.deepcopy(first) + nb.cells
+    progress = folder / "a.jsonl"
+    nb = execute(nb, folder, progress)
+    all_are("solved", name, found, progress)
+    results = {key(c): printed(c) for c in nb.cells if c.cell_type == "code"}
+    for e in found:
+        said = results[f"{e.number} check"]
+        assert f"Exercise {e.number}: solved." in said, (e.number, said)
+    differ = []
+    for cell in solved.cells:
+        wanted = printed(cell)
+        got = results.get(f"cell {cell.id}", wanted)
+        if cell.cell_type == "code" and got != wanted:
+            differ.append(
+                f"{name}, {cell.id}:\n  solved:  {wanted!r}\n  learner: {got!r}"
+            )
+    assert not differ, "\n".join(differ)
+
+
+def all_are(state, name, found, progress):
+    wanted = dict.fromkeys((e.number for e in found), state)
+    got = states(progress)
+    assert got == wanted, (name, got)
+
+
+def runs_skipped(name, solved, found, first, folder):
+    "Nothing written, and the reference used."
+    nb = make_learner(solved, name)
+    nb.cells = copy.deepcopy(first) + checked_twice(nb.cells)
+    progress = folder / "b.jsonl"
+    nb = execute(nb, folder, progress)
+    for e in found:
+        check = next(c for c in nb.cells if key(c) == f"{e.number} check")
+        second = next(c for c in nb.cells if c.id == f"{check.id}-2")
+        is_not_attempted(e, check)
+        said = printed(second)
+        assert "this is the reference, and it passes" in said, (e.number, said)
+    all_are("reference", name, found, progress)
+
+
+def checked_twice(cells):
+    "The first time a check stops the run; then the reference is used, and the second time it does not."
+    cells_and_checks = []
+    for cell in cells:
+        cells_and_checks.append(cell)
+        if key(cell).endswith(" check"):
+            check = copy.deepcopy(cell)
+            cell.metadata["tags"] = ["raises-exception"]
+        if key(cell).endswith(" go on"):
+            cell.source = re.sub(
+                r"^# (use_reference\(.*?\))   #.*", r"\1", cell.source
+            )
+            check.id, check.metadata["course"] = f"{check.id}-2", {}
+            cells_and_checks.append(check)
+    return cells_and_checks
+
+
+def is_not_attempted(exercise, check):
+    "One sentence says so; a stub with a bug to find is an attempt."
+    errors = [o for o in check.outputs if o.output_type == "error"]
+    assert len(errors) == 1, (exercise.number, check.outputs)
+    [error] = errors
+    one_sentence = error.ename == "CheckFailed" and len(error.traceback) == 1
+    assert one_sentence, (exercise.number, check.outputs)
+    says_so = "not attempted" in error.evalue
+    assert says_so != exercise.bug, (exercise.number, error.evalue)
 
 
 def timed(path):
@@ -209,19 +219,23 @@ def timed(path):
     return n
 
 
-if __name__ == "__main__":
-    start = time.time()
-    assert (
-        collect_references(ROOT / "nbs")
-        == (
-            json.dumps(references(), ensure_ascii=False, indent=1) + "\n"
-        ).encode()
-    ), "discrete_diffusion/exercises.json is stale: make export"
+def list_is_current():
+    listed = json.dumps(references(), ensure_ascii=False, indent=1) + "\n"
+    return collect_references(ROOT / "nbs") == listed.encode()
+
+
+def in_order(paths):
+    "Those that train longest start first."
     order = {name: i for i, name in enumerate(LONG)}
-    paths = sorted(
-        [find_chapter(w) for w in sys.argv[1:]] or notebooks(),
-        key=lambda p: order.get(p.stem, len(order)),
+    return sorted(paths, key=lambda p: order.get(p.stem, len(order)))
+
+
+def main(words):
+    start = time.time()
+    assert list_is_current(), (
+        "discrete_diffusion/exercises.json is stale: make export"
     )
+    paths = in_order([find_chapter(w) for w in words] or notebooks())
     with ThreadPoolExecutor(min(4, processors())) as pool:
         jobs = [pool.submit(timed, p) for p in paths]
     said = [str(e) or type(e).__name__ for j in jobs if (e := j.exception())]
@@ -231,3 +245,7 @@ if __name__ == "__main__":
     print(
         f"learner's notebooks: {n} exercises solved, and {n} passed by, to the end of every notebook: {time.time() - start:.0f} s"
     )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -168,7 +168,35 @@ def formulas_in(path):
     )
 
 
-if __name__ == "__main__":
+WORDS = (
+    "Open in Colab",
+    "min to read",
+    "outputs of this page were made on",
+)
+
+
+def every_page_is_dressed(pages):
+    for path in notebooks():
+        assert (ROOT / "_docs" / "notebooks" / path.name).exists(), path.name
+        if path.stem[0].isdigit():
+            wanted = (*WORDS, f'href="notebooks/{path.name}"')
+            assert all(w in pages[path.stem] for w in wanted), path.stem
+
+
+def no_formula_is_lost(pages):
+    "How many there are."
+    shown = {name: page.count("<math") for name, page in pages.items()}
+    written = {p.stem: formulas_in(p) for p in notebooks()}
+    lost = [
+        f"{name}: {n} formulas in the notebook, {shown[name]} on the page"
+        for name, n in written.items()
+        if shown[name] < n
+    ]
+    assert not lost, lost
+    return sum(shown.values())
+
+
+def main():
     start = time.time()
     pages_are_looked_at()
     notebooks_are_looked_at()
@@ -183,25 +211,12 @@ if __name__ == "__main__":
         p.stem: (ROOT / "_docs" / f"{p.stem}.html").read_text(encoding="utf-8")
         for p in notebooks()
     }
-    for path in notebooks():
-        assert (ROOT / "_docs" / "notebooks" / path.name).exists(), path.name
-        if path.stem[0].isdigit():
-            assert all(
-                w in pages[path.stem]
-                for w in (
-                    "Open in Colab",
-                    f'href="notebooks/{path.name}"',
-                    "min to read",
-                    "outputs of this page were made on",
-                )
-            ), path.stem
-    formulas = {name: page.count("<math") for name, page in pages.items()}
-    lost = [
-        f"{p.stem}: {formulas_in(p)} formulas in the notebook, {formulas[p.stem]} on the page"
-        for p in notebooks()
-        if formulas[p.stem] < formulas_in(p)
-    ]
-    assert not lost, lost
+    every_page_is_dressed(pages)
+    formulas = no_formula_is_lost(pages)
     print(
-        f"{said.splitlines()[-1]}; {sum(formulas.values()):,} formulas; {time.time() - start:.0f} s"
+        f"{said.splitlines()[-1]}; {formulas:,} formulas; {time.time() - start:.0f} s"
     )
+
+
+if __name__ == "__main__":
+    main()

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote, urldefrag, urlsplit
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,17 +34,12 @@ from house import NBS, find_chapter, notebooks
 from playwright.sync_api import Error
 
 DESK, PHONE = dict(width=1280, height=900), dict(width=390, height=844)
-FIRST, ANY = (
-    300_000,
-    1_500_000,
-)  # bytes: the first page without its pictures, and any page, both with all that they load
-PATIENCE = 30_000 * float(
-    os.environ.get("TEST_PATIENCE", 1)
-)  # milliseconds for any one thing
-SLOW, SOON = (
-    4,
-    2.0,
-)  # a processor four times slower answers within so many seconds
+# Bytes: the first page without its pictures, and any page, both with all that they load.
+FIRST, ANY = 300_000, 1_500_000
+# Milliseconds for any one thing.
+PATIENCE = 30_000 * float(os.environ.get("TEST_PATIENCE", 1))
+# A processor four times slower answers within so many seconds.
+SLOW, SOON = 4, 2.0
 WCAG = dict(
     resultTypes=["violations"],
     preload=False,
@@ -57,31 +53,81 @@ NOT_COLOURS = dict(
     WCAG, rules={n: dict(enabled=False) for n in COLOURS["runOnly"]["values"]}
 )
 
-RAW = r"""() => {                        // TeX that a reader would see as it was typed
-  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = [];
-  for (let n; n = walk.nextNode();) if (!n.parentElement.closest('pre, code, script, style, annotation, [data-player]')) {
-    const hit = n.data.match(/\\[()[\]]|\$\$|\\[a-zA-Z]{2,}|\$[^$\s][^$\n]*[_^\\][^$\n]*\$/);
-    if (hit) found.push(n.data.slice(Math.max(0, hit.index - 20), hit.index + 40)); }
-  return found; }"""
-UNSET = """() => [...document.querySelectorAll('math')].filter(m => { const r = m.getBoundingClientRect(); return !(r.width > 1 && r.height > 1) || m.querySelector('merror'); })
-  .map(m => m.getAttribute('alttext') || m.textContent)"""
-NO_PICTURE = """() => [...document.querySelectorAll('img')].filter(i => !(i.complete && i.naturalWidth && i.alt.trim())).map(i => i.outerHTML.slice(0, 120))"""
-WIDE = """() => {                        // what reaches over the right edge and cannot be scrolled to where it stands
-  const wide = document.documentElement.clientWidth, scrolls = e => { for (; e; e = e.parentElement) if (/auto|scroll/.test(getComputedStyle(e).overflowX) && e !== document.body) return true; };
-  const spaces = e => { const pre = e.closest('pre'); return pre && pre !== e && pre.scrollWidth <= pre.clientWidth + 1; };         // spaces hang over the end of a wrapped line, unseen
-  const out = [...document.querySelectorAll('body *')].filter(e => !spaces(e)).filter(e => { const r = e.getBoundingClientRect();
-    return r.width && r.height && r.right > wide + 1 && getComputedStyle(e).visibility === 'visible' && getComputedStyle(e).position !== 'fixed' && !scrolls(e); });
+# TeX that a reader would see as it was typed.
+RAW = r"""() => {
+  const set = 'pre, code, script, style, annotation, [data-player]';
+  const tex =
+    /\\[()[\]]|\$\$|\\[a-zA-Z]{2,}|\$[^$\s][^$\n]*[_^\\][^$\n]*\$/;
+  const walk = document.createTreeWalker(
+    document.body, NodeFilter.SHOW_TEXT);
+  const found = [];
+  for (let node; node = walk.nextNode();) {
+    if (node.parentElement.closest(set)) continue;
+    const hit = node.data.match(tex);
+    if (hit) found.push(
+      node.data.slice(Math.max(0, hit.index - 20), hit.index + 40));
+  }
+  return found;
+}"""
+UNSET = """() => [...document.querySelectorAll('math')]
+  .filter(math => {
+    const box = math.getBoundingClientRect();
+    return !(box.width > 1 && box.height > 1) || math.querySelector('merror');
+  })
+  .map(math => math.getAttribute('alttext') || math.textContent)"""
+NO_PICTURE = """() => [...document.querySelectorAll('img')]
+  .filter(i => !(i.complete && i.naturalWidth && i.alt.trim()))
+  .map(i => i.outerHTML.slice(0, 120))"""
+# What reaches over the right edge and cannot be scrolled to where it stands.
+# Spaces hang over the end of a wrapped line, unseen.
+WIDE = """() => {
+  const wide = document.documentElement.clientWidth;
+  const scrolls = e => {
+    for (; e; e = e.parentElement) {
+      const runs = /auto|scroll/.test(getComputedStyle(e).overflowX);
+      if (runs && e !== document.body) return true;
+    }
+  };
+  const spaces = e => {
+    const pre = e.closest('pre');
+    return pre && pre !== e && pre.scrollWidth <= pre.clientWidth + 1;
+  };
+  const out = [...document.querySelectorAll('body *')].filter(e => {
+    if (spaces(e)) return false;
+    const box = e.getBoundingClientRect(), style = getComputedStyle(e);
+    return box.width && box.height && box.right > wide + 1
+      && style.visibility === 'visible' && style.position !== 'fixed'
+      && !scrolls(e);
+  });
   const at = document.scrollingElement.scrollWidth;
-  return at > wide || out.length ? [`${at} px wide on ${wide}`, ...out.slice(0, 3).map(e => e.outerHTML.slice(0, 100))] : []; }"""
-PLAYER = """root => { const view = root.querySelector('[data-view]'), s = root.querySelector('input');
-  return [view.src || view.innerHTML, root.querySelector('[data-title]').textContent, +s.value, s.getAttribute('aria-valuetext'), root.querySelector('button').textContent, view.alt || '']; }"""
+  if (at <= wide && !out.length) return [];
+  const shown = out.slice(0, 3).map(e => e.outerHTML.slice(0, 100));
+  return [`${at} px wide on ${wide}`, ...shown];
+}"""
+PLAYER = """root => {
+  const view = root.querySelector('[data-view]');
+  const slider = root.querySelector('input');
+  return [
+    view.src || view.innerHTML,
+    root.querySelector('[data-title]').textContent,
+    +slider.value,
+    slider.getAttribute('aria-valuetext'),
+    root.querySelector('button').textContent,
+    view.alt || ''];
+}"""
+PLAYED = """root => {
+  const slider = root.querySelector('input');
+  return +slider.value === +slider.max
+    && root.querySelector('button').textContent === 'Play';
+}"""
 
 
 # One page
 
 
 def formulas(page):
-    return [f"TeX as it was typed: {t!r}" for t in page.evaluate(RAW)] + [
+    raw = [f"TeX as it was typed: {t!r}" for t in page.evaluate(RAW)]
+    return raw + [
         f"a formula without a size: {t}" for t in page.evaluate(UNSET)
     ]
 
@@ -94,107 +140,160 @@ def pictures(page):
 
 
 def folds(page):
-    "Every fold opens by keyboard and closes by click; all stay open for what comes next."
+    "Every fold in sight opens by keyboard and closes by click; all stay open for what comes next. The others are for phones."
     said = []
     for fold in page.locator("details").all():
         summary = fold.locator("> summary")
-        if not summary.is_visible():
-            continue  # one for phones
-        fold.evaluate(
-            "d => { d.open = false; d.querySelector('summary').focus(); }"
-        )
-        page.keyboard.press("Enter")
-        opened = fold.evaluate("d => d.open")
-        summary.click()
-        if not opened or fold.evaluate(
-            "d => { const open = d.open; d.open = true; return open; }"
-        ):
+        if summary.is_visible() and not opens_and_closes(page, fold, summary):
             said.append(
                 f"a fold that does not open and close: {summary.inner_text()!r}"
             )
     return said
 
 
+def opens_and_closes(page, fold, summary):
+    fold.evaluate(
+        "d => { d.open = false; d.querySelector('summary').focus(); }"
+    )
+    page.keyboard.press("Enter")
+    opened = fold.evaluate("d => d.open")
+    summary.click()
+    stays = fold.evaluate(
+        "d => { const open = d.open; d.open = true; return open; }"
+    )
+    return opened and not stays
+
+
+class State(NamedTuple):
+    "What a player shows."
+
+    view: str
+    title: str
+    at: int
+    label: str  # of its button
+
+
+class Player:
+    "One player in use: each step adds its complaints to `said`."
+
+    def __init__(self, page, root):
+        self.page, self.root, self.said = page, root, []
+        self.slider = root.locator("input")
+        self.button = root.locator("button")
+        self.name = root.get_attribute("aria-label") or ""
+        self.last = int(self.slider.get_attribute("max"))
+
+    def expect(self, holds, complaint):
+        if not holds:
+            self.said.append(complaint)
+
+    def state(self):
+        view, title, at, spoken, label, alt = self.page.evaluate(
+            PLAYER, self.root.element_handle()
+        )
+        self.expect(
+            spoken == (title or str(at)),
+            f"its slider says {spoken!r} at {title!r}",
+        )
+        self.expect(
+            not alt or title in alt,
+            f"its picture's alternative {alt!r} does not name the frame {title!r}",
+        )
+        return State(view, title, at, label)
+
+    def press(self, key, where=None):
+        (where or self.slider).press(key)
+        return self.state()
+
+    def waits_for(self, script, element, milliseconds):
+        try:
+            self.page.wait_for_function(
+                script, arg=element.element_handle(), timeout=milliseconds
+            )
+        except Error:
+            return False
+        return True
+
+    def has_a_name(self):
+        self.expect(
+            self.name
+            and self.root.get_attribute("role") == "group"
+            and self.slider.get_attribute("aria-label"),
+            "it has no name for those who do not see it",
+        )
+
+    def hears_keys(self):
+        "Returns the first and the last state."
+        first = self.press("Home")
+        one = self.press("ArrowRight")
+        back = self.press("ArrowLeft")
+        end = self.press("End")
+        seen = [state.at for state in (first, one, back, end)]
+        wanted = [0, 1, 0, self.last]
+        self.expect(
+            seen == wanted and back == first,
+            f"keys move it to {seen}, expected {wanted}",
+        )
+        self.expect(end.view != first.view, "its picture stays")
+        self.expect(end.title != first.title, "its caption stays")
+        return end
+
+    def is_dragged(self, end):
+        box, mouse = self.slider.bounding_box(), self.page.mouse
+        y = box["y"] + box["height"] / 2
+        mouse.move(box["x"] + box["width"] - 8, y)
+        mouse.down()
+        for part in (0.8, 0.6, 0.5):
+            mouse.move(box["x"] + box["width"] * part, y)
+        half = self.state()
+        mouse.up()
+        moved = half.view != end.view and half.title != end.title
+        self.expect(
+            0 < half.at < self.last and moved,
+            f"dragged to the middle it is at {half.at} of {self.last}",
+        )
+
+    def hears_space(self):
+        "The space bar starts and stops it."
+        self.press("Home")
+        self.press("Space", self.root)
+        self.page.wait_for_timeout(50)
+        running = self.state()
+        self.expect(
+            self.waits_for("s => +s.value > 0", self.slider, 3000),
+            "the space bar does not start it",
+        )
+        self.press("Space", self.root)
+        stopped = self.state()
+        self.page.wait_for_timeout(300)
+        self.expect(
+            running.label == "Pause"
+            and stopped.label == "Play"
+            and self.state() == stopped,
+            "the space bar does not stop it",
+        )
+
+    def plays(self):
+        "From the last picture but one to the end."
+        self.press("End")
+        self.press("ArrowLeft")
+        self.button.click()
+        self.expect(
+            self.waits_for(PLAYED, self.root, 5000),
+            "Play does not run to the end and stop",
+        )
+
+
 def player(page, root):
     "Keys, drag and Play of one player. Returns complaints."
-    said, name = [], root.get_attribute("aria-label") or ""
-    slider, button = root.locator("input"), root.locator("button")
-
-    def state():
-        view, title, at, spoken, label, alt = page.evaluate(
-            PLAYER, root.element_handle()
-        )
-        if spoken != (title or str(at)):
-            said.append(f"its slider says {spoken!r} at {title!r}")
-        if alt and title not in alt:
-            said.append(
-                f"its picture's alternative {alt!r} does not name the frame {title!r}"
-            )
-        return view, title, at, label
-
-    def now(key, where=slider):
-        where.press(key)
-        return state()
-
-    if (
-        not name
-        or root.get_attribute("role") != "group"
-        or not slider.get_attribute("aria-label")
-    ):
-        said.append("it has no name for those who do not see it")
-    last = int(slider.get_attribute("max"))
+    one = Player(page, root)
+    one.has_a_name()
     root.scroll_into_view_if_needed()
-    first, one, back, end = (
-        now("Home"),
-        now("ArrowRight"),
-        now("ArrowLeft"),
-        now("End"),
-    )
-    if [first[2], one[2], end[2]] != [0, 1, last] or back != first:
-        said.append(
-            f"keys move it to {[s[2] for s in (first, one, back, end)]}, expected {[0, 1, 0, last]}"
-        )
-    if end[0] == first[0]:
-        said.append("its picture stays")
-    if end[1] == first[1]:
-        said.append("its caption stays")
-    box = slider.bounding_box()
-    y = box["y"] + box["height"] / 2
-    page.mouse.move(box["x"] + box["width"] - 8, y)
-    page.mouse.down()
-    for part in (0.8, 0.6, 0.5):
-        page.mouse.move(box["x"] + box["width"] * part, y)
-    half = state()
-    page.mouse.up()
-    if not 0 < half[2] < last or half[0] == end[0] or half[1] == end[1]:
-        said.append(f"dragged to the middle it is at {half[2]} of {last}")
-    now("Home")
-    now("Space", root)
-    page.wait_for_timeout(50)
-    running = state()[3]
-    try:
-        page.wait_for_function(
-            "s => +s.value > 0", arg=slider.element_handle(), timeout=3000
-        )
-    except Error:
-        said.append("the space bar does not start it")
-    now("Space", root)
-    at = state()
-    page.wait_for_timeout(300)
-    if running != "Pause" or at[3] != "Play" or state() != at:
-        said.append("the space bar does not stop it")
-    now("End")
-    now("ArrowLeft")
-    button.click()
-    try:
-        page.wait_for_function(
-            "r => +r.querySelector('input').value === +r.querySelector('input').max && r.querySelector('button').textContent === 'Play'",
-            arg=root.element_handle(),
-            timeout=5000,
-        )
-    except Error:
-        said.append("Play does not run to the end and stop")
-    return [f"player {name[:60]!r}: {s}" for s in dict.fromkeys(said)]
+    end = one.hears_keys()
+    one.is_dragged(end)
+    one.hears_space()
+    one.plays()
+    return [f"player {one.name[:60]!r}: {s}" for s in dict.fromkeys(one.said)]
 
 
 def players(page):
@@ -216,40 +315,50 @@ def copies(page):
         return []
     button.click()
     page.wait_for_timeout(100)
-    got, code = (
-        page.evaluate("() => navigator.clipboard.readText()"),
-        button.locator("xpath=..").locator("pre code").inner_text(),
-    )
-    return (
-        []
-        if got.strip() == code.strip()
-        else [f"the copy button gives {got[:40]!r} for {code[:40]!r}"]
-    )
+    got = page.evaluate("() => navigator.clipboard.readText()")
+    code = button.locator("xpath=..").locator("pre code").inner_text()
+    if got.strip() == code.strip():
+        return []
+    return [f"the copy button gives {got[:40]!r} for {code[:40]!r}"]
 
 
 def axe(page, where, options):
+    "What axe-core finds, from the top of the page: what its head covers is no fault of the page."
+    page.evaluate("() => scrollTo({top: 0, behavior: 'instant'})")
     said = []
-    page.evaluate(
-        "() => scrollTo({top: 0, behavior: 'instant'})"
-    )  # what the head of the page covers is no fault of the page
-    for v in Axe().run(page, options=options).response["violations"]:
-        why = list(
-            dict.fromkeys(
-                n["failureSummary"].splitlines()[1].strip() for n in v["nodes"]
-            )
+    for found in Axe().run(page, options=options).response["violations"]:
+        nodes = found["nodes"]
+        why = dict.fromkeys(
+            node["failureSummary"].splitlines()[1].strip() for node in nodes
         )
         said.append(
-            f"{where}, {v['id']} on {len(v['nodes'])} ({' '.join(v['nodes'][0]['target'])}): {'; '.join(why[:3])}"
+            f"{where}, {found['id']} on {len(nodes)} ({' '.join(nodes[0]['target'])}): {'; '.join(list(why)[:3])}"
         )
     return said
 
 
-COVERED = """() => {                     // what of the text lies over the contents beside it
-  const margin = document.querySelector('#quarto-margin-sidebar'), side = margin && margin.getBoundingClientRect();
-  if (!side || !side.width || getComputedStyle(margin).visibility !== 'visible') return [];
-  const main = document.querySelector('main'), inside = e => { for (e = e.parentElement; e && e !== main.parentElement; e = e.parentElement) if (/auto|scroll|hidden|clip/.test(getComputedStyle(e).overflowX)) return true; };
-  return [...main.querySelectorAll('math, pre, table, img, code, svg')].filter(e => { const r = e.getBoundingClientRect(); return r.width && r.height && r.right > side.left + 1 && r.left < side.right && !inside(e); })
-    .slice(0, 3).map(e => e.outerHTML.slice(0, 100)); }"""
+# What of the text lies over the contents beside it.
+COVERED = """() => {
+  const margin = document.querySelector('#quarto-margin-sidebar');
+  const side = margin && margin.getBoundingClientRect();
+  if (!side || !side.width
+    || getComputedStyle(margin).visibility !== 'visible') return [];
+  const main = document.querySelector('main');
+  const inside = e => {
+    for (e = e.parentElement; e && e !== main.parentElement;
+         e = e.parentElement) {
+      const runs = getComputedStyle(e).overflowX;
+      if (/auto|scroll|hidden|clip/.test(runs)) return true;
+    }
+  };
+  return [...main.querySelectorAll('math, pre, table, img, code, svg')]
+    .filter(e => {
+      const box = e.getBoundingClientRect();
+      return box.width && box.height && box.right > side.left + 1
+        && box.left < side.right && !inside(e);
+    })
+    .slice(0, 3).map(e => e.outerHTML.slice(0, 100));
+}"""
 
 
 def covered(page, where):
@@ -270,22 +379,22 @@ def fits(page, dark):
 
 
 def wide(page, where):
-    return (
-        [f"{where}: {'; '.join(found)}"]
-        if (found := page.evaluate(WIDE))
-        else []
-    )
+    found = page.evaluate(WIDE)
+    return [f"{where}: {'; '.join(found)}"] if found else []
+
+
+IS_DARK = r"""dark => {
+  const colour = getComputedStyle(document.body).backgroundColor;
+  const parts = (colour.match(/[\d.]+/g) || [255, 255, 255]).slice(0, 3);
+  return (parts.reduce((a, b) => a + +b, 0) < 383) === dark;
+}"""
 
 
 def scheme(page, dark):
     "Light or dark, as the reader's system asks; complaints where the page does not follow."
     page.emulate_media(color_scheme="dark" if dark else "light")
     try:
-        page.wait_for_function(
-            "dark => ((getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g) || [255, 255, 255]).slice(0, 3).reduce((a, b) => a + +b, 0) < 383) === dark",
-            arg=dark,
-            timeout=3000,
-        )
+        page.wait_for_function(IS_DARK, arg=dark, timeout=3000)
     except Error:
         return [f"the page stays {'light' if dark else 'dark'}"]
     page.wait_for_timeout(100)  # transitions of colours
@@ -296,30 +405,20 @@ def scheme(page, dark):
 def listening(context, home):
     "A page of the context, with a list of what the browser complains of and a dict of what it loads."
     page, said, loads = context.new_page(), [], {}
-    page.set_default_timeout(PATIENCE)
-    page.on(
-        "console",
-        lambda m: (
-            m.type in ("error", "warning")
-            and said.append(f"console: {m.text[:200]}")
-        ),
-    )
-    page.on(
-        "pageerror",
-        lambda e: said.append(f"an error in a script: {str(e)[:200]}"),
-    )
-    page.on(
-        "requestfailed",
-        lambda r: said.append(
-            f"a request that fails: {r.url[:200]} {r.failure or ''}"
-        ),
-    )
-    page.on(
-        "response",
-        lambda r: (
-            r.status >= 400 and said.append(f"status {r.status}: {r.url[:200]}")
-        ),
-    )
+
+    def message(m):
+        if m.type in ("error", "warning"):
+            said.append(f"console: {m.text[:200]}")
+
+    def script_error(e):
+        said.append(f"an error in a script: {str(e)[:200]}")
+
+    def failed(r):
+        said.append(f"a request that fails: {r.url[:200]} {r.failure or ''}")
+
+    def answered(r):
+        if r.status >= 400:
+            said.append(f"status {r.status}: {r.url[:200]}")
 
     def asked(r):
         if r.url.startswith("data:"):
@@ -328,6 +427,11 @@ def listening(context, home):
             said.append(f"it loads from another host: {r.url[:200]}")
         loads[urldefrag(r.url)[0]] = True
 
+    page.set_default_timeout(PATIENCE)
+    page.on("console", message)
+    page.on("pageerror", script_error)
+    page.on("requestfailed", failed)
+    page.on("response", answered)
     page.on("request", asked)
     try:
         yield page, said, loads
@@ -360,44 +464,41 @@ def visit(browser, home, name):
     try:
         with listening(context, home) as (page, said, loads):
             page.goto(home + name, wait_until="load")
-            loads = list(loads)
-            found = dict(
-                ids=set(
-                    page.evaluate(
-                        "() => [...document.querySelectorAll('[id]')].map(e => e.id)"
-                    )
-                ),
-                links=page.evaluate(
-                    "() => [...document.querySelectorAll('a[href]')].map(a => a.href)"
-                ),
-                turns={
-                    way: page.evaluate(
-                        f"() => document.querySelector('.nav-page-{way} a')?.href"
-                    )
-                    for way in ("previous", "next")
-                },
-                loads=loads,
-            )
+            found = found_on(page, list(loads))
             for look in (folds, formulas, pictures, players, copies):
                 said += look(page)
-            said += (
-                scheme(page, False)
-                + axe(page, "light", WCAG)
-                + wide(page, "on a desk, unfolded")
-                + covered(page, "on a desk, unfolded")
-            )
-            said += scheme(page, True) + axe(page, "dark", COLOURS)
-            page.set_viewport_size(PHONE)
-            said += (
-                wide(page, "on a phone, dark, unfolded")
-                + scheme(page, False)
-                + wide(page, "on a phone, unfolded")
-                + axe(page, "on a phone", NOT_COLOURS)
-            )
+            said += at_both_sizes(page)
             said += fits(page, False) + fits(page, True)
     finally:
         context.close()
     return list(dict.fromkeys(said)), found
+
+
+def found_on(page, loads):
+    "What the site's own tests need of a page."
+    ids = "() => [...document.querySelectorAll('[id]')].map(e => e.id)"
+    hrefs = "() => [...document.querySelectorAll('a[href]')].map(a => a.href)"
+    turn = "() => document.querySelector('.nav-page-{} a')?.href"
+    return dict(
+        ids=set(page.evaluate(ids)),
+        links=page.evaluate(hrefs),
+        turns={
+            way: page.evaluate(turn.format(way)) for way in ("previous", "next")
+        },
+        loads=loads,
+    )
+
+
+def at_both_sizes(page):
+    "Unfolded, light and dark: what axe-core finds, and what is too wide."
+    desk, phone = "on a desk, unfolded", "on a phone, unfolded"
+    said = scheme(page, False) + axe(page, "light", WCAG)
+    said += wide(page, desk) + covered(page, desk)
+    said += scheme(page, True) + axe(page, "dark", COLOURS)
+    page.set_viewport_size(PHONE)
+    said += wide(page, "on a phone, dark, unfolded")
+    said += scheme(page, False) + wide(page, phone)
+    return said + axe(page, "on a phone", NOT_COLOURS)
 
 
 # The site
@@ -408,35 +509,42 @@ def links(pages, home, files=()):
     said = []
     for name, found in pages.items():
         for link in dict.fromkeys(found["links"]):
-            url, anchor = urldefrag(link)
-            if not url.startswith(home):
-                continue
-            to = unquote(url.removeprefix(home)) or "index.html"
-            if to in files:
-                continue
-            if to not in pages:
-                said.append(
-                    f"{name}: the link {link.removeprefix(home)} leads to no page"
-                )
-            elif anchor and unquote(anchor) not in pages[to]["ids"]:
-                said.append(
-                    f"{name}: the anchor of {link.removeprefix(home)} is not there"
-                )
-    way, at = [], "index.html"
-    while at and at not in way:
-        way.append(at)
-        after = (pages[at]["turns"]["next"] or "").removeprefix(home)
-        if (
-            after
-            and (pages[after]["turns"]["previous"] or "").removeprefix(home)
-            != at
-        ):
+            if link.startswith(home):
+                fault = fault_of_link(link.removeprefix(home), pages, files)
+                said += [f"{name}: {fault}"] if fault else []
+    return said + faults_of_way(pages, home)
+
+
+def fault_of_link(link, pages, files):
+    "What is wrong with a link within the site, or None."
+    file, anchor = map(unquote, urldefrag(link))
+    file = file or "index.html"
+    if file in files:
+        return None
+    if file not in pages:
+        return f"the link {link} leads to no page"
+    if anchor and anchor not in pages[file]["ids"]:
+        return f"the anchor of {link} is not there"
+    return None
+
+
+def faults_of_way(pages, home):
+    "From the first page to the last and back, by all pages."
+
+    def turn(name, way):
+        return (pages[name]["turns"][way] or "").removeprefix(home)
+
+    said, passed, at = [], [], "index.html"
+    while at and at not in passed:
+        passed.append(at)
+        after = turn(at, "next")
+        if after and turn(after, "previous") != at:
             said.append(f"{after}: previous does not lead back to {at}")
         at = after
     return said + [
         f"{name}: no way from page to page comes by"
         for name in pages
-        if name not in way
+        if name not in passed
     ]
 
 
@@ -451,34 +559,35 @@ def by_quarto(folder):
     return bool(re.search(r"<meta [^>]*content=.quarto", page))
 
 
-def weights(pages, folder, home):
-    "Bytes of each page with all that it loads, and the same without its pictures (as PNG in base64 begins)."
+PNG = re.compile(rb"iVBORw0KGgo[\w+/=]+")  # as it begins in base64
+
+
+def weights(pages, folder):
+    "Bytes of each page with all that it loads, and the same without its pictures."
     said, sizes = [], {}
     for name, found in pages.items():
-        files = {
-            f: (folder / f).read_bytes()
-            for f in {
-                unquote(urlsplit(u).path).lstrip("/") or "index.html"
-                for u in found["loads"]
-            }
-        }
-        sizes[name] = (
-            sum(map(len, files.values())),
-            sum(
-                len(re.sub(rb"iVBORw0KGgo[\w+/=]+", b"", d))
-                for f, d in files.items()
-                if not f.endswith(("png", "jpg", "svg", "gif"))
-            ),
-        )
+        sizes[name] = weight(folder, found["loads"])
         if sizes[name][0] > ANY:
             said.append(
                 f"{name} weighs {sizes[name][0] / 1e3:.0f} kB with what it loads, {ANY / 1e3:.0f} are allowed"
             )
-    if sizes["index.html"][1] > FIRST and not by_quarto(folder):
+    first = sizes["index.html"][1]
+    if first > FIRST and not by_quarto(folder):
         said.append(
-            f"the first page weighs {sizes['index.html'][1] / 1e3:.0f} kB without pictures, {FIRST / 1e3:.0f} are allowed"
+            f"the first page weighs {first / 1e3:.0f} kB without pictures, {FIRST / 1e3:.0f} are allowed"
         )
     return said, sizes
+
+
+def weight(folder, addresses):
+    paths = {unquote(urlsplit(address).path) for address in addresses}
+    whole = without = 0
+    for file in {path.lstrip("/") or "index.html" for path in paths}:
+        data = (folder / file).read_bytes()
+        whole += len(data)
+        if not file.endswith(("png", "jpg", "svg", "gif")):
+            without += len(PNG.sub(b"", data))
+    return whole, without
 
 
 RESULTS = ".search-result, #quarto-search-results .search-result-link"
@@ -527,9 +636,12 @@ def search(page, home, paths=None):
 
 def toggle(page, home):
     "Light becomes dark, and is so on the next page and after a reload."
-    shade = lambda: page.evaluate(
-        "() => getComputedStyle(document.body).backgroundColor"
-    )
+
+    def shade():
+        return page.evaluate(
+            "() => getComputedStyle(document.body).backgroundColor"
+        )
+
     page.goto(home + "index.html")
     light = shade()
     page.locator(".quarto-color-scheme-toggle").first.click()
@@ -544,61 +656,75 @@ def toggle(page, home):
     page.keyboard.press("Enter")
     page.wait_for_timeout(100)
     back = shade()
-    return (
-        []
-        if len(set(seen)) == 1 and seen[0] != light and back == light
-        else [
-            f"the switch between light and dark gives {light}, {seen}, {back}"
-        ]
-    )
+    if len(set(seen)) == 1 and seen[0] != light and back == light:
+        return []
+    return [f"the switch between light and dark gives {light}, {seen}, {back}"]
+
+
+IN_SIGHT = """e => {
+  const box = e.getBoundingClientRect();
+  return box.left >= 0 && box.right <= innerWidth
+    && getComputedStyle(e).visibility === 'visible';
+}"""
+FOCUS_OUT_OF_SIGHT = """() => {
+  const box = document.activeElement.getBoundingClientRect();
+  return box.right <= 0 && box.width > 0;
+}"""
 
 
 def phone(page, home):
     "On a phone the list of chapters opens and leads on, and so do the page's own contents."
-    said = []
     page.set_viewport_size(PHONE)
     page.goto(home + "index.html")
-    chapter, button = (
-        page.locator("#quarto-sidebar a.sidebar-link[href]").nth(1),
-        page.locator(".quarto-btn-toggle:visible"),
-    )
-    shown = lambda: chapter.evaluate(
-        "e => { const r = e.getBoundingClientRect(); return r.left >= 0 && r.right <= innerWidth && getComputedStyle(e).visibility === 'visible'; }"
-    )
-    closed = shown()
+    return opened_list(page) + closed_list(page) + contents(page)
+
+
+def opened_list(page):
+    "The list of chapters opens by keyboard, and its second leads on."
+    chapter = page.locator("#quarto-sidebar a.sidebar-link[href]").nth(1)
+    button = page.locator(".quarto-btn-toggle:visible")
+    closed = chapter.evaluate(IN_SIGHT)
     button.focus()
     button.press("Enter")
     page.wait_for_timeout(400)
-    opened = shown()
-    if closed or not opened:
-        said.append(
-            f"the list of chapters on a phone: shown {closed}, after a press {opened}"
-        )
+    opened = chapter.evaluate(IN_SIGHT)
     with page.expect_navigation():
         chapter.click()
+    if opened and not closed:
+        return []
+    return [
+        f"the list of chapters on a phone: shown {closed}, after a press {opened}"
+    ]
+
+
+def closed_list(page):
+    "Where it is closed, the keyboard goes past it."
     page.keyboard.press("Tab")
     for _ in range(40):
-        if page.evaluate(
-            "() => { const r = document.activeElement.getBoundingClientRect(); return r.right <= 0 && r.width > 0; }"
-        ):
-            said.append(
+        if page.evaluate(FOCUS_OUT_OF_SIGHT):
+            return [
                 "on a phone the keyboard goes through the closed list of chapters"
-            )
-            break
+            ]
         page.keyboard.press("Tab")
-    contents = page.locator("details:has(a[href^='#']):has(> summary)").first
-    if not contents.count():
-        said.append("on a phone a page has no contents")
-    else:
-        contents.locator("> summary").click()
-        contents.locator("a[href^='#']").last.click()
-        page.wait_for_timeout(300)
-        if not page.evaluate("() => location.hash && scrollY > 100"):
-            said.append("the contents of a page lead nowhere on a phone")
-    return said
+    return []
 
 
-LONG_TASKS = "window.busy = 0; new PerformanceObserver(l => l.getEntries().forEach(e => { busy = Math.max(busy, e.startTime + e.duration); })).observe({type: 'longtask', buffered: true});"
+def contents(page):
+    fold = page.locator("details:has(a[href^='#']):has(> summary)").first
+    if not fold.count():
+        return ["on a phone a page has no contents"]
+    fold.locator("> summary").click()
+    fold.locator("a[href^='#']").last.click()
+    page.wait_for_timeout(300)
+    if page.evaluate("() => location.hash && scrollY > 100"):
+        return []
+    return ["the contents of a page lead nowhere on a phone"]
+
+
+LONG_TASKS = """window.busy = 0;
+new PerformanceObserver(list => list.getEntries().forEach(task => {
+  busy = Math.max(busy, task.startTime + task.duration);
+})).observe({type: 'longtask', buffered: true});"""
 
 
 def answers(browser, folder, name):
@@ -606,37 +732,43 @@ def answers(browser, folder, name):
 
     Other work on this machine stretches the clock, but not the seconds that the page's own thread computes: where the clock says too long, those decide, times `SLOW`.
     """
+    address = f"{folder.as_uri()}/{name}"
+    clock = min(on_the_clock(browser, address) for _ in range(3))
+    if clock <= SOON:
+        return clock
+    return SLOW * min(computed(browser, address) for _ in range(3))
 
-    def once(throttled):
-        context = browser.new_context(viewport=DESK)
-        try:
-            page = context.new_page()
-            cdp = context.new_cdp_session(page)
-            page.set_default_timeout(PATIENCE)
-            page.add_init_script(LONG_TASKS)
-            if throttled:
-                cdp.send("Emulation.setCPUThrottlingRate", dict(rate=SLOW))
-            else:
-                cdp.send("Performance.enable", dict(timeDomain="threadTicks"))
-            page.goto(f"{folder.as_uri()}/{name}")
-            page.wait_for_timeout(1500)
-            if throttled:
-                return (
-                    page.evaluate(
-                        "() => Math.max(busy, performance.getEntriesByType('navigation')[0].loadEventEnd)"
-                    )
-                    / 1000
-                )
-            return SLOW * next(
-                m["value"]
-                for m in cdp.send("Performance.getMetrics")["metrics"]
-                if m["name"] == "TaskDuration"
-            )
-        finally:
-            context.close()
 
-    clock = min(once(True) for _ in range(3))
-    return clock if clock <= SOON else min(once(False) for _ in range(3))
+def on_the_clock(browser, address):
+    last = "() => Math.max(busy, performance.getEntriesByType('navigation')[0].loadEventEnd)"
+    with measured(browser) as (page, devtools):
+        devtools.send("Emulation.setCPUThrottlingRate", dict(rate=SLOW))
+        page.goto(address)
+        page.wait_for_timeout(1500)
+        return page.evaluate(last) / 1000
+
+
+def computed(browser, address):
+    with measured(browser) as (page, devtools):
+        devtools.send("Performance.enable", dict(timeDomain="threadTicks"))
+        page.goto(address)
+        page.wait_for_timeout(1500)
+        told = devtools.send("Performance.getMetrics")["metrics"]
+        return next(m["value"] for m in told if m["name"] == "TaskDuration")
+
+
+@contextmanager
+def measured(browser):
+    "A page that notes its long tasks, and its developer tools."
+    context = browser.new_context(viewport=DESK)
+    try:
+        page = context.new_page()
+        devtools = context.new_cdp_session(page)
+        page.set_default_timeout(PATIENCE)
+        page.add_init_script(LONG_TASKS)
+        yield page, devtools
+    finally:
+        context.close()
 
 
 def from_disk(browser, folder, pages):
@@ -679,8 +811,8 @@ def served(folder):
 def visit_all(home, names, tell=True, look=visit):
     "Each worker has a browser of its own and takes the next page."
     left, seen = queue.Queue(), {}
-    for n in names:
-        left.put(n)
+    for name in names:
+        left.put(name)
 
     def work(_):
         with chromium() as browser:
@@ -690,13 +822,7 @@ def visit_all(home, names, tell=True, look=visit):
                 except queue.Empty:
                     return
                 start = time.time()
-                try:
-                    seen[name] = look(browser, home, name)
-                except Error as e:
-                    seen[name] = (
-                        [f"it cannot be looked at: {str(e).splitlines()[0]}"],
-                        None,
-                    )
+                seen[name] = look_safely(look, browser, home, name)
                 if tell:
                     print(
                         f"{name}: {len(seen[name][0])} complaints, {time.time() - start:.0f} s",
@@ -706,7 +832,14 @@ def visit_all(home, names, tell=True, look=visit):
     workers = min(4, processors())
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(work, range(workers)))
-    return {n: seen[n] for n in names}
+    return {name: seen[name] for name in names}
+
+
+def look_safely(look, browser, home, name):
+    try:
+        return look(browser, home, name)
+    except Error as e:
+        return [f"it cannot be looked at: {str(e).splitlines()[0]}"], None
 
 
 # Pages broken on purpose
@@ -773,111 +906,119 @@ BROKEN = {  # what is wrong with a page, and a part of what must be said about i
 }
 
 
-def is_red():
-    from discrete_diffusion.viz import text_player
+BROKEN_PLAYERS = [  # a name, what is replaced in a good player, by what, and what must be said
+    (
+        "player without its script",
+        "document.querySelectorAll(",
+        "(x=>[])(",
+        "its picture stays",
+    ),
+    (
+        "player that stays",
+        "view.textContent='';D.frames",
+        "D.frames.slice(0,0)&&[[]];D.frames.slice(0,0)",
+        "its picture stays",
+    ),
+    (
+        "player without a caption",
+        "title.textContent=D.titles[now]",
+        "0",
+        "its slider says",
+    ),
+    (
+        "player that does not stop",
+        "clearInterval(timer);",
+        "",
+        "does not stop",
+    ),
+    (
+        "player without a name",
+        'aria-label="Player: sixty words"',
+        "",
+        "it has no name",
+    ),
+    (
+        "player without keys",
+        "root.addEventListener('keydown'",
+        "root.addEventListener('nokey'",
+        "the space bar does not start it",
+    ),
+    (
+        "player without a drag",
+        "slider.addEventListener('input'",
+        "slider.addEventListener('noinput'",
+        "dragged to the middle",
+    ),
+]
+BUSY = "<script>const end = performance.now() + 3000; while (performance.now() < end);</script>"
 
-    good = str(
-        text_player(
-            [f"word {i}" for i in range(60)],
-            [f"t = {i}" for i in range(60)],
-            alt="sixty words",
-            interval=50,
-        )
-    )
-    cases = dict(BROKEN)
-    cases["player"] = (good, None)
-    for name, old, new, says in [
-        (
-            "player without its script",
-            "document.querySelectorAll(",
-            "(x=>[])(",
-            "its picture stays",
-        ),
-        (
-            "player that stays",
-            "view.textContent='';D.frames",
-            "D.frames.slice(0,0)&&[[]];D.frames.slice(0,0)",
-            "its picture stays",
-        ),
-        (
-            "player without a caption",
-            "title.textContent=D.titles[now]",
-            "0",
-            "its slider says",
-        ),
-        (
-            "player that does not stop",
-            "clearInterval(timer);",
-            "",
-            "does not stop",
-        ),
-        (
-            "player without a name",
-            'aria-label="Player: sixty words"',
-            "",
-            "it has no name",
-        ),
-        (
-            "player without keys",
-            "root.addEventListener('keydown'",
-            "root.addEventListener('nokey'",
-            "the space bar does not start it",
-        ),
-        (
-            "player without a drag",
-            "slider.addEventListener('input'",
-            "slider.addEventListener('noinput'",
-            "dragged to the middle",
-        ),
-    ]:
-        assert good.count(old) == 1, (name, good.count(old))
-        cases[name] = (good.replace(old, new), says)
+
+def is_red():
+    "Every page broken on purpose is found; how many there are."
+    cases = broken_pages()
     with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
         for name, (body, _) in cases.items():
-            (Path(folder) / f"{name}.html").write_text(
-                HEAD + body + "</main></body></html>", encoding="utf-8"
-            )
+            write_page(folder / f"{name}.html", body)
         with served(folder) as home:
             seen = visit_all(home, [f"{n}.html" for n in cases], tell=False)
-        busy = Path(folder) / "busy.html"
-        busy.write_text(
-            HEAD
-            + "<script>const end = performance.now() + 3000; while (performance.now() < end);</script></main></body></html>",
-            encoding="utf-8",
-        )
-        with chromium() as browser:
-            assert (t := answers(browser, Path(folder), busy.name)) > SOON, (
-                f"a page that computes for three seconds answers after {t:.1f} s"
-            )
+        slow_page_is_red(folder)
     for name, (_, says) in cases.items():
         said = seen[f"{name}.html"][0]
-        assert any(says in s for s in said) if says else not said, (
-            f"a page with {name}: expected {says!r}, heard {said}"
-        )
+        found = any(says in s for s in said) if says else not said
+        assert found, f"a page with {name}: expected {says!r}, heard {said}"
+    links_are_red()
+    return len(cases)
+
+
+def broken_pages():
+    from discrete_diffusion.viz import text_player
+
+    words = [f"word {i}" for i in range(60)]
+    times = [f"t = {i}" for i in range(60)]
+    good = str(text_player(words, times, alt="sixty words", interval=50))
+    cases = {**BROKEN, "player": (good, None)}
+    for name, old, new, says in BROKEN_PLAYERS:
+        assert good.count(old) == 1, (name, good.count(old))
+        cases[name] = (good.replace(old, new), says)
+    return cases
+
+
+def write_page(path, body):
+    path.write_text(HEAD + body + "</main></body></html>", encoding="utf-8")
+
+
+def slow_page_is_red(folder):
+    write_page(folder / "busy.html", BUSY)
+    with chromium() as browser:
+        t = answers(browser, folder, "busy.html")
+    assert t > SOON, (
+        f"a page that computes for three seconds answers after {t:.1f} s"
+    )
+
+
+def links_are_red():
     bare = dict(
         ids=set(), links=[], turns=dict(previous=None, next=None), loads=[]
     )
-    pages = {
-        "index.html": dict(
-            bare,
-            links=["h/a.html#gone", "h/none.html"],
-            turns=dict(previous=None, next="h/a.html"),
-        ),
-        "a.html": dict(bare),
-        "b.html": dict(bare),
-    }
+    first = dict(
+        bare,
+        links=["h/a.html#gone", "h/none.html"],
+        turns=dict(previous=None, next="h/a.html"),
+    )
+    pages = {"index.html": first, "a.html": dict(bare), "b.html": dict(bare)}
     said = links(pages, "h/")
-    assert [
-        w
-        for w in (
-            "the anchor of a.html#gone",
-            "none.html leads to no page",
-            "a.html: previous does not lead back",
-            "b.html: no way",
-        )
-        if not any(w in s for s in said)
-    ] == [] and len(said) == 4, said
-    return len(cases)
+    wanted = [
+        "the anchor of a.html#gone",
+        "none.html leads to no page",
+        "a.html: previous does not lead back",
+        "b.html: no way",
+    ]
+    unheard = [w for w in wanted if not any(w in s for s in said)]
+    assert not unheard and len(said) == len(wanted), said
+
+
+# From the command line
 
 
 def fresh(folder):
@@ -888,88 +1029,107 @@ def fresh(folder):
         ROOT / "_quarto.yml",
         *(ROOT / "scripts").glob("*.py"),
     ]
-    return (folder / "index.html").exists() and (
-        folder / "index.html"
-    ).stat().st_mtime > max(p.stat().st_mtime for p in sources)
+    first = folder / "index.html"
+    changed = max(p.stat().st_mtime for p in sources)
+    return first.exists() and first.stat().st_mtime > changed
+
+
+def build():
+    subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "build_site.py")],
+        cwd=ROOT,
+        check=True,
+    )
+
+
+def pages_of(folder, words):
+    "The pages of these chapters, or all; the largest first."
+    stems = [Path(w).stem for w in words] or [p.stem for p in notebooks()]
+    names = [f"{stem}.html" for stem in stems]
+    return sorted(names, key=lambda name: -(folder / name).stat().st_size)
+
+
+def complaints_of(seen):
+    return [
+        f"{name}: {complaint}"
+        for name, (complaints, _) in seen.items()
+        for complaint in complaints
+    ]
+
+
+def whole_site(folder, home, names, pages):
+    "What no page shows alone: complaints, sizes, and seconds until a slow machine has a page."
+    files = {p.relative_to(folder).as_posix() for p in folder.rglob("*.ipynb")}
+    heavy, sizes = weights(pages, folder)
+    said = links(pages, home, files) + heavy
+    with chromium() as browser:
+        for look in (search, toggle, phone):
+            said += tried_out(browser, home, look)
+        if not by_quarto(folder):
+            said += from_disk(browser, folder, some_of(folder, names))
+        waits = {
+            name: answers(browser, folder, name)
+            for name in ("index.html", names[0])
+        }
+    said += [
+        f"{name}: a slow machine waits {t:.1f} s for it, at most {SOON} are allowed"
+        for name, t in waits.items()
+        if t > SOON
+    ]
+    return said, sizes, waits
+
+
+def tried_out(browser, home, look):
+    "Complaints of one of the site's own tests."
+    context = browser.new_context(viewport=DESK, color_scheme="light")
+    with listening(context, home) as (page, complaints, _):
+        try:
+            said = look(page, home) + complaints
+        except Error as e:
+            said = [f"{look.__name__}: {str(e).splitlines()[0]}"]
+    context.close()
+    return said
+
+
+def some_of(folder, names):
+    "The first page, the largest, and the smallest with a player."
+    with_players = [
+        name
+        for name in names
+        if "data-player=" in (folder / name).read_text(encoding="utf-8")
+    ]
+    return list(dict.fromkeys(["index.html", names[0], with_players[-1]]))
+
+
+def told_quickly(said, names, start):
+    if said:
+        sys.exit("\n".join(said))
+    print(
+        f"{len(names)} pages fit, on a desk and on a phone, in light and dark, without an error: {time.time() - start:.0f} s"
+    )
 
 
 def main(*words):
     start, folder = time.time(), ROOT / "_docs"
-    quick, words = "--fits" in words, [w for w in words if w != "--fits"]
+    quick = "--fits" in words
+    words = [w for w in words if w != "--fits"]
     prepared()
     if not fresh(folder):
-        subprocess.run(
-            [sys.executable, str(ROOT / "scripts" / "build_site.py")],
-            cwd=ROOT,
-            check=True,
-        )
+        build()
     broken = 0 if words or quick else is_red()
-    names = sorted(
-        (f"{Path(w).stem}.html" for w in words)
-        if words
-        else (f"{p.stem}.html" for p in notebooks()),
-        key=lambda n: -(folder / n).stat().st_size,
-    )
+    names = pages_of(folder, words)
     with served(folder) as home:
         seen = visit_all(home, names, look=look_quickly if quick else visit)
-        said = [
-            f"{name}: {s}"
-            for name, (complaints, _) in seen.items()
-            for s in complaints
-        ]
-        if quick:
-            if said:
-                sys.exit("\n".join(said))
-            print(
-                f"{len(names)} pages fit, on a desk and on a phone, in light and dark, without an error: {time.time() - start:.0f} s"
-            )
-            return
+        said = complaints_of(seen)
         pages = {name: found for name, (_, found) in seen.items() if found}
+        if quick:
+            return told_quickly(said, names, start)
         if words or len(pages) < len(names):
             print("\n".join(said))
             sys.exit(1 if said else 0)
-        said += links(
-            pages,
-            home,
-            {p.relative_to(folder).as_posix() for p in folder.rglob("*.ipynb")},
-        )
-        heavy, sizes = weights(pages, folder, home)
-        said += heavy
-        with chromium() as browser:
-            for look in (search, toggle, phone):
-                context = browser.new_context(
-                    viewport=DESK, color_scheme="light"
-                )
-                with listening(context, home) as (page, complaints, _):
-                    try:
-                        said += look(page, home) + complaints
-                    except Error as e:
-                        said.append(
-                            f"{look.__name__}: {str(e).splitlines()[0]}"
-                        )
-                context.close()
-            with_players = [
-                n
-                for n in names
-                if (folder / n)
-                .read_text(encoding="utf-8")
-                .count("data-player=")
-            ]
-            some = list(
-                dict.fromkeys(["index.html", names[0], with_players[-1]])
-            )
-            if not by_quarto(folder):
-                said += from_disk(browser, folder, some)
-            waits = {
-                n: answers(browser, folder, n) for n in ("index.html", names[0])
-            }
-    said += [
-        f"{n}: a slow machine waits {t:.1f} s for it, at most {SOON} are allowed"
-        for n, t in waits.items()
-        if t > SOON
-    ]
-    if said:
-        sys.exit("\n".join(said))
+        more, sizes, waits = whole_site(folder, home, names, pages)
+    if said + more:
+        sys.exit("\n".join(said + more))
     top = max(sizes, key=lambda n: sizes[n][0])
     print(
         f"{len(pages)} pages in a browser, nothing to complain of; {broken} broken ones found; the first page {sizes['index.html'][1] / 1e3:.0f} kB without pictures, the heaviest, {top}, {sizes[top][0] / 1e3:.0f} kB; "

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import seeds  # noqa: E402
+import seeds
 
 del sys.path[0]
 seeds.shift(seeds.wanted())
