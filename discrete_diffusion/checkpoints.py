@@ -13,7 +13,7 @@ from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Callable, Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from accelerate import Accelerator
@@ -71,7 +71,8 @@ def _as_it_stands(path):
     try:
         with safe_open(path, framework="pt") as f:
             head = f.metadata() or {}
-            return {name: f.get_tensor(name) for name in f.keys()}, head
+            names = f.keys()
+            return {name: f.get_tensor(name) for name in names}, head
     except SafetensorError as e:
         raise DamagedFile(f"{path.name}: cut short or altered ({e})") from None
     except OSError as e:
@@ -706,9 +707,9 @@ def _start_accelerator(
     accelerator: Accelerator | None = None,  # one of your own
 ) -> Accelerator:
     "The given accelerator, or a new one in this precision."
-    if accelerator is None and _other(precision):
-        if _running().num_processes == 1:
-            AcceleratorState._reset_state(True)
+    other = accelerator is None and _other(precision)
+    if other and _running().num_processes == 1:
+        AcceleratorState._reset_state(True)
     if _other(precision):
         raise ValueError(
             f"mixed_precision: expected '{_running().mixed_precision}', with "

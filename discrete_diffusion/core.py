@@ -10,7 +10,7 @@ __all__ = ['Time', 'check_count', 'check_number', 'check_states', 'has_float64',
 # %% ../nbs/00_core.ipynb #00-core-02
 import functools, inspect, math, numbers, os, random
 from pathlib import Path
-from typing import Callable
+from collections.abc import Callable
 import numpy as np
 import torch
 from beartype.door import is_bearable

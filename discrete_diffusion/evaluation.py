@@ -12,7 +12,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Callable
+from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -11,7 +11,7 @@ __all__ = ['States', 'Rows', 'Schedule', 'linear_schedule', 'cosine_schedule', '
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Callable
+from collections.abc import Callable
 import torch
 from fastcore.basics import patch
 from jaxtyping import Float, Int64

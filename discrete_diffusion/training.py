@@ -12,7 +12,7 @@ import hashlib, math, time
 from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
-from typing import Callable
+from collections.abc import Callable
 
 import torch
 from accelerate import Accelerator

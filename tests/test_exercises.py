@@ -24,7 +24,7 @@ def test_the_hours_of_the_core_path():
 
 def test_every_chapter_lists_its_exercises():
     listed = check_exercises.chapters_in_the_list()
-    assert listed == {path.stem for path in WITH_EXERCISES}
+    assert listed == {p.stem for p in WITH_EXERCISES if p.stem < "90"}
 
 
 def test_a_broken_exercise_is_complained_about():
