@@ -178,7 +178,7 @@ def by_enumeration(net, kernel, moves, **options):
     law = kernel.pi[states].prod(-1)
     for step, t, s in moves:
         after = torch.zeros(kernel.N, kernel.N, dtype=torch.float64)
-        for p, x in zip(law, states):
+        for p, x in zip(law, states, strict=True):
             if p > 0:
                 rows = step(Moment(kernel, x[None], s, t, ask, net.reads))[0]
                 n = rows.shape[-1]
@@ -280,5 +280,5 @@ def test_a_moment_has_both_posteriors(kernel):
         found.append((now.full(), now.loo(), ancestral(now)))
         assert ask.calls == 1
     hidden = ~kernel.shown(x)
-    for a, b in zip(*found):
+    for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a[hidden], b[hidden], rtol=0, atol=1e-10)
