@@ -11,6 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Callable
 import torch
+from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from .core import *
@@ -19,120 +20,221 @@ from .posterior import *
 from .losses import *
 from .models import *
 from .training import *
+from . import sampling
 from .sampling import *
 from .evaluation import *
 
 # %% ../nbs/10_d3pm.ipynb #bd01f5cc
 KERNELS = ("absorbing", "uniform", "gaussian")
 
-def digit_kernel(name: str,       # one of KERNELS
-                 K: int = 4,      # grey levels
-                 T: int = 200     # steps of the Gaussian chain, which lives on a grid; the others live at all times
-                 ) -> Kernel:
-    "A kernel of D3PM for images. Raises ValueError for an unknown name."
-    if name == "absorbing": return Absorbing(K, linear_schedule())
-    if name == "uniform": return Uniform(K, cosine_schedule())
-    if name == "gaussian": return gaussian_kernel(K, torch.linspace(.05, .6, check_count(T, "T"), dtype=torch.float64))
+
+def digit_kernel(
+    name: str,  # one of KERNELS
+    K: int = 4,  # grey levels
+    T: int = 200,  # steps of the Gaussian chain; the others live at all times
+) -> Kernel:
+    "A kernel of D3PM for images. ValueError for an unknown name."
+    if name == "absorbing":
+        return Absorbing(K, linear_schedule())
+    if name == "uniform":
+        return Uniform(K, cosine_schedule())
+    if name == "gaussian":
+        T = check_count(T, "T")
+        widths = torch.linspace(0.05, 0.6, T, dtype=torch.float64)
+        return gaussian_kernel(K, widths)
     raise ValueError(f"name: expected one of {KERNELS}, got {name!r}")
 
 # %% ../nbs/10_d3pm.ipynb #46c60789
 @dataclass
 class D3PM:
-    "A discrete denoising diffusion model: kernel, steps, form of the reverse step (Austin et al. 2021). Raises TypeError, ValueError."
-    kernel: Kernel              # the noise
-    T: int                      # steps of the chain that is trained and whose bound is reported
-    drop: float = .1            # share of labels replaced by the null class in training
-    classes: int = 10           # labels 0..classes-1
+    """A discrete denoising diffusion model: kernel, steps, form of the reverse
+    step (Austin et al. 2021). Raises TypeError, ValueError."""
+
+    kernel: Kernel  # the noise
+    T: int  # steps of the chain that is trained and whose bound is reported
+    drop: float = 0.1  # share of labels replaced by the null class in training
+    classes: int = 10  # labels 0..classes-1
 
     def __post_init__(self):
-        if not isinstance(self.kernel, Kernel): raise TypeError(f"kernel: expected a Kernel, got {type(self.kernel).__name__}")
-        check_count(self.T, "T"); check_count(self.classes, "classes")
-        self.drop = check_number(self.drop, "drop", least=0, most=1, word="share")
-        if self.kernel.T not in (None, self.T): raise ValueError(f"T: expected the kernel's own {self.kernel.T} steps, got {self.T}")
-
-    def check(self, x_0: Tensor, y: Tensor):
-        "Refuse images that are not states of the kernel's clean symbols, and labels that do not belong to them."
-        check_states(x_0, self.kernel.K, "x_0"); check_states(y, self.classes + 1, "y")
-        if y.shape != x_0.shape[:1]: raise ValueError(f"y: expected {len(x_0)} labels, got shape {tuple(y.shape)}")
+        if not isinstance(self.kernel, Kernel):
+            came = type(self.kernel).__name__
+            raise TypeError(f"kernel: expected a Kernel, got {came}")
+        check_count(self.T, "T")
+        check_count(self.classes, "classes")
+        share = dict(least=0, most=1, word="share")
+        self.drop = check_number(self.drop, "drop", **share)
+        own = self.kernel.T
+        if own not in (None, self.T):
+            raise ValueError(
+                f"T: expected the kernel's own {own} steps, got {self.T}"
+            )
 
     @property
     def reads(self) -> str:
-        "Form of the reverse step: masks read the full posterior, the others the leave-one-out posterior."
+        """Form of the reverse step: masks read the full posterior, the others
+        the leave-one-out posterior."""
         return "full" if absorbs(self.kernel) else "leave-one-out"
 
-    def noise(self, x_0: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+    def check(self, x_0: Tensor, y: Tensor):
+        """Refuse images that are not states of the kernel's clean symbols, and
+        labels that do not belong to them."""
+        check_states(x_0, self.kernel.K, "x_0")
+        check_states(y, self.classes + 1, "y")
+        if y.shape != x_0.shape[:1]:
+            came = tuple(y.shape)
+            raise ValueError(f"y: expected {len(x_0)} labels, got shape {came}")
+
+    def noise(
+        self,
+        x_0: Tensor,  # (batch, *shape) clean images
+        y: Tensor,  # (batch,) labels
+        generator: torch.Generator,  # source of randomness
+    ) -> tuple[Tensor, ...]:
         "What a training step draws: (x_0, x_t, s, t, y with labels dropped)."
         self.check(x_0, y)
         i = stratified_steps(len(x_0), self.T, generator)
-        s, t = (i - 1).double() / self.T, i.double() / self.T
-        return x_0, self.kernel.sample(x_0, t, generator), s, t, drop_labels(y, self.drop, self.classes, generator)
+        s = (i - 1).double() / self.T
+        t = i.double() / self.T
+        x_t = self.kernel.sample(x_0, t, generator)
+        told = drop_labels(y, self.drop, self.classes, generator)
+        return x_0, x_t, s, t, told
 
-    def loss(self, model: nn.Module, x_0: Tensor, x_t: Tensor, s: Tensor, t: Tensor, y: Tensor) -> dict[str, Tensor]:
-        "T times the KL of the drawn step, nats per pixel: an unbiased estimate of the bound's diffusion part. Draws nothing."
+    def loss(
+        self,
+        model: nn.Module,  # model(x_t, t, y) -> logits (batch, *shape, K)
+        x_0: Tensor,  # (batch, *shape) clean images
+        x_t: Tensor,  # (batch, *shape) the same at time t
+        s: Tensor,  # (batch,) the earlier time
+        t: Tensor,  # (batch,) the later time
+        y: Tensor,  # (batch,) labels
+    ) -> dict[str, Tensor]:
+        """T times the KL of the drawn step, nats per pixel: an unbiased
+        estimate of the bound's diffusion part. Draws nothing."""
         asked = self.kernel, call_network(model, x_t, t, y), x_0, x_t, s, t
-        step = masked_step_kl(*asked) if absorbs(self.kernel) else step_kl(*asked, self.reads)
+        if absorbs(self.kernel):
+            step = masked_step_kl(*asked)
+        else:
+            step = step_kl(*asked, self.reads)
         return {"loss": self.T * step.flatten(1).mean(1).float(), "t": t}
 
-    def bits(self, model: nn.Module,
-             x_0: Tensor,                    # (items, *shape) held-out images
-             y: Tensor,                      # (items,) labels; `classes` for "not told"
-             passes: int = 4,                # independent passes over the images
-             generator: torch.Generator | None = None # source of randomness
-             ) -> Bits:
-        "Bits per dimension, every pixel paid for."
-        self.check(x_0, y)
-        return bits_per_dim(model, self.kernel, x_0, self.T, y, passes, reads=self.reads, generator=generator)
+# %% ../nbs/10_d3pm.ipynb #10-bits-sample-code
+@patch
+def bits(
+    self: D3PM,
+    model: nn.Module,
+    x_0: Tensor,  # (items, *shape) held-out images
+    y: Tensor,  # (items,) labels; `classes` for "not told"
+    passes: int = 4,  # independent passes over the images
+    generator: torch.Generator | None = None,  # source of randomness
+) -> Bits:
+    "Bits per dimension, every pixel paid for."
+    self.check(x_0, y)
+    how = dict(reads=self.reads, generator=generator)
+    return bits_per_dim(model, self.kernel, x_0, self.T, y, passes, **how)
 
-    def sample(self, model: nn.Module,
-               y: Tensor,                    # (items,) the classes asked for
-               shape: tuple = (28, 28),      # of an image
-               times: int | Tensor = 50,     # steps, or a grid of times
-               *,
-               temperature: float = 1.,      # see `temper`
-               generator: torch.Generator | None = None, # where the draws come from
-               device: str | torch.device | None = None, # where the states live; None: where the network is
-               keep_path: bool = False,      # keep every state on the way
-               progress: bool = False,       # show a bar
-               corrections: int = 0,         # none are to be had: a chain of matrices has no move that stays at its time
-               **options                     # of `sample` in chapter 8: guidance, p, start
-               ) -> Sample:
-        "Images of the classes `y`. Raises TypeError, ValueError."
-        if correction_count(corrections)(.5): raise ValueError(f"corrections: expected 0, D3PM takes none (`leap` of chapter 17 has correctors for its kernels), got {corrections!r}")
-        check_states(y, self.classes + 1, "y")
-        if not isinstance(shape, tuple): raise TypeError(f"shape: expected a tuple, got {type(shape).__name__}")
-        return sample(model, self.kernel, (len(y), *shape), times, y, reads=check_reads(self.kernel, self.reads, model), temperature=temperature, generator=generator,
-                         device=device_of(model, device), keep_path=keep_path, progress=progress, **options)
+
+@patch
+def sample(
+    self: D3PM,
+    model: nn.Module,
+    y: Tensor,  # (items,) the classes asked for
+    shape: tuple = (28, 28),  # of an image
+    times: int | Tensor = 50,  # steps, or a grid of times
+    *,
+    temperature: float = 1.0,  # see `temper`
+    generator: torch.Generator | None = None,  # where the draws come from
+    device: str | torch.device | None = None,  # None: where the network is
+    keep_path: bool = False,  # keep every state on the way
+    progress: bool = False,  # show a bar
+    corrections: int = 0,  # none: no move of this chain stays at its time
+    **options,  # of `sample`: guidance, p, start
+) -> Sample:
+    "Images of the classes `y`. Raises TypeError, ValueError."
+    if correction_count(corrections)(0.5):
+        raise ValueError(
+            "corrections: expected 0, D3PM takes none (`leap` of chapter 17 "
+            f"has correctors for its kernels), got {corrections!r}"
+        )
+    check_states(y, self.classes + 1, "y")
+    if not isinstance(shape, tuple):
+        came = type(shape).__name__
+        raise TypeError(f"shape: expected a tuple, got {came}")
+    return sampling.sample(
+        model,
+        self.kernel,
+        (len(y), *shape),
+        times,
+        y,
+        reads=check_reads(self.kernel, self.reads, model),
+        temperature=temperature,
+        generator=generator,
+        device=device_of(model, device),
+        keep_path=keep_path,
+        progress=progress,
+        **options,
+    )
 
 # %% ../nbs/10_d3pm.ipynb #a989d490
 @dataclass
 class MaskedD3PM(D3PM):
-    "D3PM with masks and alpha = 1 - t, trained with exact numbers of masked pixels: the limit of many steps. Raises TypeError, ValueError."
+    """D3PM with masks and alpha = 1 - t, trained with exact numbers of masked
+    pixels: the limit of many steps. Raises TypeError, ValueError."""
+
     def __post_init__(self):
         super().__post_init__()
-        if not absorbs(self.kernel): raise TypeError(f"kernel: expected an Absorbing kernel, got {type(self.kernel).__name__}")
+        if not absorbs(self.kernel):
+            came = type(self.kernel).__name__
+            raise TypeError(f"kernel: expected an Absorbing kernel, got {came}")
         t = torch.linspace(0, 1, 11, dtype=torch.float64)
-        if (self.kernel.alpha(t) - (1 - t)).abs().max() > 1e-9: raise ValueError(f"kernel: expected the linear schedule, got {self.kernel.alpha.name}")
+        alpha = self.kernel.alpha
+        if (alpha(t) - (1 - t)).abs().max() > 1e-9:
+            raise ValueError(
+                f"kernel: expected the linear schedule, got {alpha.name}"
+            )
 
-    def noise(self, x_0: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
-        "What a training step draws: (x_0, x_t, number of masked pixels, y with labels dropped)."
-        self.check(x_0, y); D = x_0[0].numel()
-        k = stratified_steps(len(x_0), D, generator)                                         # masked pixels, 1..D
-        order = uniforms((len(x_0), D), generator).argsort(1).argsort(1)                     # each pixel's place in a random order
-        x_t = torch.where((order < k[:, None]).reshape(x_0.shape).to(x_0.device), self.kernel.mask, x_0)
-        return x_0, x_t, k, drop_labels(y, self.drop, self.classes, generator)
+    def noise(
+        self,
+        x_0: Tensor,  # (batch, *shape) clean images
+        y: Tensor,  # (batch,) labels
+        generator: torch.Generator,  # source of randomness
+    ) -> tuple[Tensor, ...]:
+        """What a training step draws: (x_0, x_t, number of masked pixels, y
+        with labels dropped)."""
+        self.check(x_0, y)
+        D = x_0[0].numel()
+        k = stratified_steps(len(x_0), D, generator)  # masked pixels, 1..D
+        coins = uniforms((len(x_0), D), generator)
+        place = coins.argsort(1).argsort(1)  # of each pixel in a random order
+        hidden = (place < k[:, None]).reshape(x_0.shape).to(x_0.device)
+        x_t = torch.where(hidden, self.kernel.mask, x_0)
+        null = self.classes
+        return x_0, x_t, k, drop_labels(y, self.drop, null, generator)
 
-    def loss(self, model: nn.Module, x_0: Tensor, x_t: Tensor, k: Tensor, y: Tensor) -> dict[str, Tensor]:
-        "Nats per pixel: the masked pixels' cross-entropies over their number. Draws nothing."
-        D = x_0[0].numel(); t = wide(k) / D
-        ce = cross_entropy(call_network(model, x_t, t, y), x_0) * (x_t == self.kernel.mask)
-        return {"loss": ce.flatten(1).sum(1) / k.to(ce.device), "t": t}                                    # D/k * mean over pixels
+    def loss(
+        self,
+        model: nn.Module,  # model(x_t, t, y) -> logits (batch, *shape, K)
+        x_0: Tensor,  # (batch, *shape) clean images
+        x_t: Tensor,  # (batch, *shape) the same with masks
+        k: Tensor,  # (batch,) masked pixels
+        y: Tensor,  # (batch,) labels
+    ) -> dict[str, Tensor]:
+        """Nats per pixel: the masked pixels' cross-entropies over their number.
+        Draws nothing."""
+        t = wide(k) / x_0[0].numel()
+        hidden = x_t == self.kernel.mask
+        ce = cross_entropy(call_network(model, x_t, t, y=y), x_0) * hidden
+        return {"loss": ce.flatten(1).sum(1) / k.to(ce.device), "t": t}
 
 # %% ../nbs/10_d3pm.ipynb #9fcebf63
-def orthogonalise(M: Tensor,    # (..., rows, columns)
-                  rounds: int = 5 # of the polynomial
-                  ) -> Tensor:  # the same shape
-    "Nearly U V^T of M = U S V^T: singular values between about 0.7 and 1.1 (Newton-Schulz iteration; Jordan et al. 2024)."
-    if not isinstance(M, Tensor) or M.ndim < 2: raise ValueError(f"M: expected shape (..., rows, columns), got {tuple(getattr(M, 'shape', ()))}")
+def orthogonalise(
+    M: Tensor,  # (..., rows, columns)
+    rounds: int = 5,  # of the polynomial
+) -> Tensor:  # the same shape
+    """Nearly U V^T of M = U S V^T: singular values between about 0.7 and 1.1
+    (Newton-Schulz iteration; Jordan et al. 2024)."""
+    if not isinstance(M, Tensor) or M.ndim < 2:
+        came = tuple(getattr(M, "shape", ()))
+        raise ValueError(f"M: expected shape (..., rows, columns), got {came}")
     tall = M.shape[-2] > M.shape[-1]
     X = M.mT if tall else M
     X = X / X.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
@@ -141,65 +243,109 @@ def orthogonalise(M: Tensor,    # (..., rows, columns)
         X = 3.4445 * X + (-4.775 * A + 2.0315 * A @ A) @ X
     return X.mT if tall else X
 
+
 class Muon(Optimizer):
-    "Momentum, orthogonalised: for weight matrices and convolution kernels; give the other parameters to AdamW (Jordan et al. 2024)."
-    def __init__(self, params,          # matrices and kernels, or groups of them
-                 lr: float = .02,       # length of a step
-                 momentum: float = .95): # of the gradients' running mean, Nesterov's form
+    """Momentum, orthogonalised: for weight matrices and convolution kernels;
+    give the other parameters to AdamW (Jordan et al. 2024)."""
+
+    def __init__(
+        self,
+        params,  # matrices and kernels, or groups of them
+        lr: float = 0.02,  # length of a step
+        momentum: float = 0.95,  # of the gradients' mean, Nesterov's form
+    ):
+        share = dict(least=0, below=1, word="share")
         lr = check_number(lr, "lr", above=0)
-        momentum = check_number(momentum, "momentum", least=0, below=1, word="share")
+        momentum = check_number(momentum, "momentum", **share)
         super().__init__(params, dict(lr=lr, momentum=momentum))
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.ndim < 2: raise ValueError(f"params: expected matrices and kernels, got shape {tuple(p.shape)}")
+        for p in (p for group in self.param_groups for p in group["params"]):
+            if p.ndim < 2:
+                came = tuple(p.shape)
+                raise ValueError(
+                    f"params: expected matrices and kernels, got shape {came}"
+                )
 
     @torch.no_grad()
     def step(self, closure=None):
         "One step; matrices of one shape are orthogonalised together."
         loss = closure() if closure is not None else None
         for group in self.param_groups:
-            same = defaultdict(list)
+            shapes = defaultdict(list)
             for p in group["params"]:
-                if p.grad is None: continue
-                mean = self.state[p].setdefault("mean", torch.zeros_like(p))
-                mean.lerp_(p.grad, 1 - group["momentum"])
-                same[len(p), p[0].numel()].append((p, p.grad.lerp(mean, group["momentum"]).flatten(1)))
-            for (rows, columns), pairs in same.items():
-                steps = orthogonalise(torch.stack([u for _, u in pairs]))
-                for (p, _), u in zip(pairs, steps): p.add_(u.view_as(p), alpha=-group["lr"] * max(1, rows / columns)**.5)
+                if p.grad is not None:
+                    shapes[len(p), p[0].numel()].append(p)
+            for (rows, columns), same in shapes.items():
+                M = torch.stack([self._ahead(p, **group) for p in same])
+                length = group["lr"] * max(1, rows / columns) ** 0.5
+                for p, u in zip(same, orthogonalise(M)):
+                    p.add_(u.view_as(p), alpha=-length)
         return loss
 
-# %% ../nbs/10_d3pm.ipynb #5ae9f7b7
-def digit_optimizers(net: nn.Module,          # a DigitNet
-                     muon_lr: float = .025,   # of the matrices inside
-                     adam_lr: float = 3e-3    # of everything else
-                     ) -> list[Optimizer]: # for `fit`
-    "Muon for the matrices of the trunk, AdamW for biases, embeddings, conditioning and the output."
-    outer = ("emb", "pos", "film", "out.", "bias_map")
-    rest = {n for n, p in net.named_parameters() if p.ndim < 2 or any(w in n for w in outer)}
-    return [Muon([p for n, p in net.named_parameters() if n not in rest], lr=muon_lr, momentum=.8),
-            torch.optim.AdamW([p for n, p in net.named_parameters() if n in rest], lr=adam_lr, betas=(.9, .99), weight_decay=0., fused=True)]
+    def _ahead(self, p, momentum, **_):
+        "The running mean of the gradients, one look ahead (Nesterov)."
+        mean = self.state[p].setdefault("mean", torch.zeros_like(p))
+        mean.lerp_(p.grad, 1 - momentum)
+        return p.grad.lerp(mean, momentum).flatten(1)
 
-def train_digits(system: D3PM,         # kernel, steps, loss
-                 x: Tensor, y: Tensor, # training images (items, H, W) and labels, `classes` for "not told"
-                 steps: int,           # updates
-                 batch_size: int = 32, # images an update
-                 seed: int = 0,        # of the network's start, the order of the data and all noise
-                 optimizers: Callable = digit_optimizers, # network -> optimisers
-                 **options             # of `fit`: progress, folder, validate
-                 ) -> tuple[nn.Module, TrainResult]: # the trained network in evaluation mode, and its history
-    "Train a DigitNet for `system` from scratch; its `reads` is the system's. Raises TypeError, ValueError, and what `fit` raises."
-    if not isinstance(system, D3PM): raise TypeError(f"system: expected a D3PM, got {type(system).__name__}")
-    K, time = system.kernel.K, not absorbs(system.kernel)          # masks say themselves how late it is
-    check_states(y, system.classes + 1, "y")
-    everyone = class_frequencies(x, torch.zeros_like(y), K, classes=1)[-1]       # labelled or not
-    told = y < system.classes
-    frequencies = class_frequencies(x[told], y[told], K, system.classes)
-    frequencies[-1] = everyone                                                   # where the null class starts
+# %% ../nbs/10_d3pm.ipynb #5ae9f7b7
+def digit_optimizers(
+    net: nn.Module,  # a DigitNet
+    muon_lr: float = 0.025,  # of the matrices inside
+    adam_lr: float = 3e-3,  # of everything else
+) -> list[Optimizer]:  # for `fit`
+    """Muon for the matrices of the trunk, AdamW for biases, embeddings,
+    conditioning and the output."""
+    outer = ("emb", "pos", "film", "out.", "bias_map")
+    inner, rest = [], []
+    for name, p in net.named_parameters():
+        apart = p.ndim < 2 or any(word in name for word in outer)
+        (rest if apart else inner).append(p)
+    adam = dict(betas=(0.9, 0.99), weight_decay=0.0, fused=True)
+    return [
+        Muon(inner, lr=muon_lr, momentum=0.8),
+        torch.optim.AdamW(rest, lr=adam_lr, **adam),
+    ]
+
+
+def _fresh_network(system, x, y, seed):
+    "A DigitNet that starts as the pixel frequencies of each class."
+    kernel, classes = system.kernel, system.classes
+    check_states(y, classes + 1, "y")
+    everyone = class_frequencies(x, torch.zeros_like(y), kernel.K, classes=1)
+    told = y < classes
+    frequencies = class_frequencies(x[told], y[told], kernel.K, classes)
+    frequencies[-1] = everyone[-1]  # the null class: labelled or not
     with torch.random.fork_rng():
         torch.manual_seed(check_count(seed, "seed", 0))
-        net = DigitNet(K, system.kernel.N, x.shape[1:], system.classes, frequencies, time=time)
-    config = TrainConfig(steps=steps, batch_size=batch_size, lr=.02, clip=math.inf, ema=0., weight_decay=0., seed=seed)
-    result = fit(net, system.loss, (x, y), config, noise=system.noise, optimizers=optimizers(net), **options)
+        return DigitNet(
+            kernel.K,
+            kernel.N,
+            x.shape[1:],
+            classes,
+            frequencies,
+            time=not absorbs(kernel),  # masks say themselves how late it is
+        )
+
+# %% ../nbs/10_d3pm.ipynb #10-train-digits-shown
+def train_digits(
+    system: D3PM,  # kernel, steps, loss
+    x: Tensor,  # training images (items, H, W)
+    y: Tensor,  # their labels, `classes` for "not told"
+    steps: int,  # updates
+    batch_size: int = 32,  # images an update
+    seed: int = 0,  # of the network's start, the data's order and all noise
+    optimizers: Callable = digit_optimizers,  # network -> optimisers
+    **options,  # of `fit`: progress, folder, validate
+) -> tuple[nn.Module, TrainResult]:  # network, to be used; history
+    """Train a DigitNet for `system` from scratch; its `reads` is the system's.
+    Raises TypeError, ValueError, and what `fit` raises."""
+    if not isinstance(system, D3PM):
+        came = type(system).__name__
+        raise TypeError(f"system: expected a D3PM, got {came}")
+    net = _fresh_network(system, x, y, seed)
+    plain = dict(lr=0.02, clip=math.inf, ema=0.0, weight_decay=0.0)
+    config = TrainConfig(steps, batch_size=batch_size, seed=seed, **plain)
+    parts = dict(noise=system.noise, optimizers=optimizers(net))
+    result = fit(net, system.loss, (x, y), config, **parts, **options)
     net.reads = system.reads
     return net.eval().to(x.device), result
