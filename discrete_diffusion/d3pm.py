@@ -9,7 +9,7 @@ __all__ = ['KERNELS', 'digit_kernel', 'D3PM', 'MaskedD3PM', 'orthogonalise', 'Mu
 import math
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Callable
+from collections.abc import Callable
 import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
