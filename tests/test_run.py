@@ -30,12 +30,18 @@ def written(folder, *cells):
     return path
 
 
+def as_in_a_terminal():
+    "A job in the background of a shell ignores Ctrl-C, and hands that on."
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def started(root, path, **more):
     return subprocess.Popen(
         [sys.executable, "-c", EXECUTE, str(root / "scripts"), str(path)],
         env={**os.environ, **more},
         stdout=subprocess.PIPE,
         text=True,
+        preexec_fn=None if os.name == "nt" else as_in_a_terminal,
     )
 
 
