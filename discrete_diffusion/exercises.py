@@ -1250,6 +1250,21 @@ def _expressions(source: str, least: int) -> dict[str, str]:
             out[ast.unparse(value)] = text
     return out
 
+def _modules(source: str) -> set[str]:
+    "Modules that a cell imports, or takes as an attribute of their package."
+    try:
+        nodes = list(ast.walk(ast.parse(source)))
+    except SyntaxError:
+        return set()
+    found = {ast.unparse(n) for n in nodes if isinstance(n, ast.Attribute)}
+    for n in nodes:
+        if isinstance(n, ast.Import):
+            found |= {a.name for a in n.names}
+        if isinstance(n, ast.ImportFrom) and n.module:
+            found |= {n.module, *(f"{n.module}.{a.name}" for a in n.names)}
+    return found
+
+
 def _holds_answers(module: str, exercises: list[Exercise]) -> bool:
     "Does the module define what an exercise asks for? A module that is not there might."
     path = Path(__file__).with_name(f"{module}.py") if "__file__" in globals() else None
@@ -1269,8 +1284,7 @@ def leaks(nb, # a learner's notebook
         if any(kind == "wrong" for kind, _ in _marks(cell.source)): said.append(f"{key}: a bank of wrong answers")
     if exercises:
         module = exercises[0].chapter.split("_", 1)[1]
-        own = re.compile(rf"\bdiscrete_diffusion(\.| import ){module}\b")
-        using = [k for k, c in about.items() if c.cell_type == "code" and own.search(c.source)]
+        using = [k for k, c in about.items() if c.cell_type == "code" and f"discrete_diffusion.{module}" in _modules(c.source)]
         if _holds_answers(module, exercises):
             said += [f"{k}: imports discrete_diffusion.{module}, which holds the answers" for k in using]
     for e in exercises:
