@@ -200,13 +200,14 @@ def main():
     start = time.time()
     pages_are_looked_at()
     notebooks_are_looked_at()
-    said = subprocess.run(
+    built = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "build_site.py")],
         cwd=ROOT,
-        check=True,
         capture_output=True,
         text=True,
-    ).stdout
+    )
+    said = built.stdout
+    assert built.returncode == 0, f"{said[-2000:]}\n{built.stderr[-4000:]}"
     pages = {
         p.stem: (ROOT / "_docs" / f"{p.stem}.html").read_text(encoding="utf-8")
         for p in notebooks()
