@@ -25,10 +25,9 @@ def run(name):
         pytest.fail(said, pytrace=False)
 
 
-@pytest.mark.xdist_group("site")
-@pytest.mark.parametrize("name", SITE)
-def test_site(name):
-    run(name)
+def test_site():
+    for name in SITE:
+        run(name)
 
 
 @pytest.mark.parametrize("name", OTHERS)
