@@ -20,12 +20,14 @@ from .evaluation import Bits
 from .ctmc import *
 
 # %% ../nbs/12_bounds.ipynb #6784fe85
-def score_entropy(log_score: Tensor, # any shape: log of the model's ratios s; -inf for s = 0
-                  ratio: Tensor      # the same shape: the true ratios r, at least 0
-                  ) -> Tensor:       # the same shape, at least 0, in log_score's dtype
+def score_entropy(
+    log_score: Tensor,  # any shape: log of the model's ratios s; -inf for s = 0
+    ratio: Tensor,  # the same shape: the true ratios r, at least 0
+) -> Tensor:  # the same shape, at least 0, in log_score's dtype
     "s - r log s + r (log r - 1), elementwise: 0 if and only if s = r; 0 log 0 = 0 (Lou et al. 2024). The gradient is s - r, never NaN."
-    r = ratio.to(log_score); some = r > 0
-    d = log_score - torch.where(some, r, 1.).log()
+    r = ratio.to(log_score)
+    some = r > 0
+    d = log_score - torch.where(some, r, 1.0).log()
     return torch.where(some, r * (torch.expm1(d) - d), log_score.exp())
 
 # %% ../nbs/12_bounds.ipynb #5c69e198
@@ -42,157 +44,272 @@ def reads_as(reads: str):  # "full", "leave-one-out" or "score"
 def _check_score(log_score, x_t, N):
     "log-scores (*x_t.shape, N): no NaN, no +inf; -inf means a ratio of zero."
     if not isinstance(log_score, Tensor) or not log_score.is_floating_point():
-        raise TypeError(f"log_score: expected a float tensor, got {getattr(log_score, 'dtype', type(log_score).__name__)}")
-    if log_score.shape != (*x_t.shape, N): raise ValueError(f"log_score: expected shape {(*x_t.shape, N)}, got {tuple(log_score.shape)}")
+        raise TypeError(
+            f"log_score: expected a float tensor, got {getattr(log_score, 'dtype', type(log_score).__name__)}"
+        )
+    if log_score.shape != (*x_t.shape, N):
+        raise ValueError(
+            f"log_score: expected shape {(*x_t.shape, N)}, got {tuple(log_score.shape)}"
+        )
     if log_score.numel():
         top = log_score.detach().amax()
-        if bool(top.isnan()) or bool(top == math.inf): raise ValueError(f"log_score: expected finite numbers (or -inf for ratios of zero), got {'NaN' if bool(top.isnan()) else '+inf'}")
-    return log_score.float() if log_score.dtype in (torch.float16, torch.bfloat16) else log_score
+        if bool(top.isnan()) or bool(top == math.inf):
+            raise ValueError(
+                f"log_score: expected finite numbers (or -inf for ratios of zero), got {'NaN' if bool(top.isnan()) else '+inf'}"
+            )
+    return (
+        log_score.float()
+        if log_score.dtype in (torch.float16, torch.bfloat16)
+        else log_score
+    )
+
 
 def _start(kernel, kind, x_0, x_t, t):
     "Check kernel, states and times; alpha and -alpha' per item, float64, broadcast against x_t."
-    if not isinstance(kernel, kind) or not redraws(kernel): raise TypeError(f"kernel: expected {'an Absorbing' if kind is Absorbing else f'a {kind.__name__}'} kernel, got {type(kernel).__name__}")
-    kernel.check(x_0, kernel.K, "x_0", t); t = kernel.check(x_t, kernel.N, "x_t", t)
-    if x_0.shape != x_t.shape: raise ValueError(f"x_0: expected the shape of x_t, {tuple(x_t.shape)}, got {tuple(x_0.shape)}")
+    if not isinstance(kernel, kind) or not redraws(kernel):
+        raise TypeError(
+            f"kernel: expected {'an Absorbing' if kind is Absorbing else f'a {kind.__name__}'} kernel, got {type(kernel).__name__}"
+        )
+    kernel.check(x_0, kernel.K, "x_0", t)
+    t = kernel.check(x_t, kernel.N, "x_t", t)
+    if x_0.shape != x_t.shape:
+        raise ValueError(
+            f"x_0: expected the shape of x_t, {tuple(x_t.shape)}, got {tuple(x_0.shape)}"
+        )
     a, fall = kernel.alpha(t), -kernel.alpha.slope(t)
     return per_item(a, x_t), per_item(fall, x_t)
 
+
 def _refuse(impossible):
     n = int(impossible.sum())
-    if n: raise ValueError(f"x_t: expected a state that x_0 can reach, got an event of probability zero at {n} of {impossible.numel()} tokens")
+    if n:
+        raise ValueError(
+            f"x_t: expected a state that x_0 can reach, got an event of probability zero at {n} of {impossible.numel()} tokens"
+        )
+
 
 def _of_shape(logits, x_t, K):
-    if isinstance(logits, Tensor) and logits.shape != (*x_t.shape, K): raise ValueError(f"logits: expected shape {(*x_t.shape, K)}, got {tuple(logits.shape)}")
+    if isinstance(logits, Tensor) and logits.shape != (*x_t.shape, K):
+        raise ValueError(
+            f"logits: expected shape {(*x_t.shape, K)}, got {tuple(logits.shape)}"
+        )
     return logits
 
-def _float(x): return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+def _float(x):
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 # %% ../nbs/12_bounds.ipynb #c98148c6
 @reads_as("score")
-def score_rate(kernel: Redraw,
-               log_score: Tensor, # (batch, *shape, N): log of the model's ratios p_t(y)/p_t(x_t); the entry at x_t is not read
-               x_0: Tensor,       # (batch, *shape) clean states
-               x_t: Tensor,       # (batch, *shape) noisy states
-               t                  # their time, a number or (batch,), alpha(t) > 0
-               ) -> Tensor:       # (batch, *shape) nats per unit time, in log_score's dtype (float32 at least)
+def score_rate(
+    kernel: Redraw,
+    log_score: Tensor,  # (batch, *shape, N): log of the model's ratios p_t(y)/p_t(x_t); the entry at x_t is not read
+    x_0: Tensor,  # (batch, *shape) clean states
+    x_t: Tensor,  # (batch, *shape) noisy states
+    t,  # their time, a number or (batch,), alpha(t) > 0
+) -> Tensor:  # (batch, *shape) nats per unit time, in log_score's dtype (float32 at least)
     "Sum over y != x_t of R_t(y, x_t) times the score entropy: the continuous bound's integrand, any Redraw kernel (Lou et al. 2024, section 3). Raises TypeError, ValueError."
-    a, fall = _start(kernel, Redraw, x_0, x_t, t); ls = _check_score(log_score, x_t, kernel.N)
-    if bool((a <= 0).any()): raise ValueError("t: expected times with alpha(t) > 0, where the rate of redraws is finite")
-    pi = kernel.pi.to(a); here = a * (x_0 == x_t) + (1 - a) * pi[x_t]; _refuse(here <= 0)
-    into = fall / a * pi[x_t]                                                 # R_t(y, x_t), the same for every y != x_t
-    r = kernel._table(((1 - a) / here).to(ls.dtype)[..., None] * pi.to(ls.dtype), x_0, (a / here).to(ls.dtype))
-    still = (into == 0)[..., None].expand_as(ls).scatter(-1, x_t[..., None], True)
-    cost = score_entropy(ls.masked_fill(still, 0.), r.masked_fill(still, 1.))
+    a, fall = _start(kernel, Redraw, x_0, x_t, t)
+    ls = _check_score(log_score, x_t, kernel.N)
+    if bool((a <= 0).any()):
+        raise ValueError(
+            "t: expected times with alpha(t) > 0, where the rate of redraws is finite"
+        )
+    pi = kernel.pi.to(a)
+    here = a * (x_0 == x_t) + (1 - a) * pi[x_t]
+    _refuse(here <= 0)
+    into = fall / a * pi[x_t]  # R_t(y, x_t), the same for every y != x_t
+    r = kernel._table(
+        ((1 - a) / here).to(ls.dtype)[..., None] * pi.to(ls.dtype),
+        x_0,
+        (a / here).to(ls.dtype),
+    )
+    still = (
+        (into == 0)[..., None].expand_as(ls).scatter(-1, x_t[..., None], True)
+    )
+    cost = score_entropy(ls.masked_fill(still, 0.0), r.masked_fill(still, 1.0))
     return into.to(ls.dtype) * cost.sum(-1)
 
 # %% ../nbs/12_bounds.ipynb #80f3288f
 @reads_as("full")
-def masked_rate(kernel: Absorbing,
-                logits: Tensor, # (batch, *shape, K), the model's answer at x_t
-                x_0: Tensor,    # (batch, *shape) clean states
-                x_t: Tensor,    # (batch, *shape) noisy states
-                t               # their time, a number or (batch,)
-                ) -> Tensor:    # (batch, *shape) nats per unit time, in the logits' dtype (float32 at least)
+def masked_rate(
+    kernel: Absorbing,
+    logits: Tensor,  # (batch, *shape, K), the model's answer at x_t
+    x_0: Tensor,  # (batch, *shape) clean states
+    x_t: Tensor,  # (batch, *shape) noisy states
+    t,  # their time, a number or (batch,)
+) -> Tensor:  # (batch, *shape) nats per unit time, in the logits' dtype (float32 at least)
     "-alpha'/(1 - alpha) times the cross-entropy at masked tokens, 0 elsewhere (MDLM, section 3; MD4). Raises TypeError, ValueError."
-    a, fall = _start(kernel, Absorbing, x_0, x_t, t); masked = x_t == kernel.mask
+    a, fall = _start(kernel, Absorbing, x_0, x_t, t)
+    masked = x_t == kernel.mask
     ce = cross_entropy(_of_shape(logits, x_t, kernel.K), x_0)
     _refuse(torch.where(masked, a >= 1, x_0 != x_t))
-    return torch.where(masked, (fall / torch.where(a < 1, 1 - a, 1.)).to(ce.dtype) * ce, 0.)
+    return torch.where(
+        masked, (fall / torch.where(a < 1, 1 - a, 1.0)).to(ce.dtype) * ce, 0.0
+    )
 
 # %% ../nbs/12_bounds.ipynb #e0321620
 @reads_as("leave-one-out")
-def uniform_rate(kernel: Uniform,
-                 logits: Tensor, # (batch, *shape, K): LEAVE-ONE-OUT logits, of p(x_0 | x_t without this site)
-                 x_0: Tensor,    # (batch, *shape) clean states
-                 x_t: Tensor,    # (batch, *shape) noisy states
-                 t               # their time, a number or (batch,)
-                 ) -> Tensor:    # (batch, *shape) nats per unit time, in the logits' dtype (float32 at least)
+def uniform_rate(
+    kernel: Uniform,
+    logits: Tensor,  # (batch, *shape, K): LEAVE-ONE-OUT logits, of p(x_0 | x_t without this site)
+    x_0: Tensor,  # (batch, *shape) clean states
+    x_t: Tensor,  # (batch, *shape) noisy states
+    t,  # their time, a number or (batch,)
+) -> Tensor:  # (batch, *shape) nats per unit time, in the logits' dtype (float32 at least)
     "score_rate of score_from_loo in closed form, O(K), for times in [0, 1] (UDLM; Schiff et al. 2024). Raises TypeError, ValueError."
-    a, fall = _start(kernel, Uniform, x_0, x_t, t); _refuse((a >= 1) & (x_0 != x_t)); K = kernel.K
-    p = _float(check_logits(logits, x_t, K)).softmax(-1); same = x_0 == x_t
-    odds = (a * K / (1 - a).clamp_min(1e-15)).clamp_min(1e-12)                # alpha / ((1 - alpha)/K)
-    front, odds = (fall * (K + odds) / (K * odds)).to(p.dtype), odds.to(p.dtype)   # beta / K
-    l = torch.log1p(odds[..., None] * p); top = torch.log1p(odds)             # log of z_y / ((1 - alpha)/K)
+    a, fall = _start(kernel, Uniform, x_0, x_t, t)
+    _refuse((a >= 1) & (x_0 != x_t))
+    K = kernel.K
+    p = _float(check_logits(logits, x_t, K)).softmax(-1)
+    same = x_0 == x_t
+    odds = (a * K / (1 - a).clamp_min(1e-15)).clamp_min(
+        1e-12
+    )  # alpha / ((1 - alpha)/K)
+    front, odds = (
+        (fall * (K + odds) / (K * odds)).to(p.dtype),
+        odds.to(p.dtype),
+    )  # beta / K
+    l = torch.log1p(odds[..., None] * p)
+    top = torch.log1p(odds)  # log of z_y / ((1 - alpha)/K)
     at = lambda v, x: v.gather(-1, x[..., None])[..., 0]
     p_x, l_x = at(p, x_t), at(l, x_t)
     jumps = (K + odds) * (odds * (same.to(p.dtype) - p_x) / (1 + odds * p_x))
     moved = odds * (at(l, x_0) - l_x) - (1 + odds) * top
     logs = l.sum(-1) - K * l_x + torch.where(same, (K - 1) * top, moved)
-    return front * (jumps - logs) / torch.where(same, 1 + odds, 1.)
+    return front * (jumps - logs) / torch.where(same, 1 + odds, 1.0)
 
 # %% ../nbs/12_bounds.ipynb #a8d68b3d
 @reads_as("full")
-def flow_rate(kernel: Redraw,
-              logits: Tensor, # (batch, *shape, K): logits of the FULL posterior p(x_0 | x_t)
-              x_0: Tensor,    # (batch, *shape) clean states
-              x_t: Tensor,    # (batch, *shape) noisy states
-              t               # their time, a number or (batch,), alpha(t) < 1
-              ) -> Tensor:    # (batch, *shape) nats per unit time, in the logits' dtype (float32 at least)
+def flow_rate(
+    kernel: Redraw,
+    logits: Tensor,  # (batch, *shape, K): logits of the FULL posterior p(x_0 | x_t)
+    x_0: Tensor,  # (batch, *shape) clean states
+    x_t: Tensor,  # (batch, *shape) noisy states
+    t,  # their time, a number or (batch,), alpha(t) < 1
+) -> Tensor:  # (batch, *shape) nats per unit time, in the logits' dtype (float32 at least)
     "Flow matching's generalised KL for the mixture path: c (-log p(x_0) - p(x_t)) where x_t != x_0, c (1 - p(x_t)) elsewhere, c = -alpha'/(1 - alpha) (Lipman et al. 2024). Raises TypeError, ValueError."
-    if absorbs(kernel): return masked_rate(kernel, logits, x_0, x_t, t)   # Bayes: p(mask) = 0, and p(x_t) = 1 at a shown token
-    a, fall = _start(kernel, Redraw, x_0, x_t, t); same = x_0 == x_t
-    if bool((a >= 1).any()): raise ValueError("t: expected times with alpha(t) < 1, where the velocity is finite")
+    if absorbs(kernel):
+        return masked_rate(
+            kernel, logits, x_0, x_t, t
+        )  # Bayes: p(mask) = 0, and p(x_t) = 1 at a shown token
+    a, fall = _start(kernel, Redraw, x_0, x_t, t)
+    same = x_0 == x_t
+    if bool((a >= 1).any()):
+        raise ValueError(
+            "t: expected times with alpha(t) < 1, where the velocity is finite"
+        )
     _refuse(~same & (kernel.pi.to(a)[x_t] <= 0))
-    if kernel.N != kernel.K: raise ValueError(f"kernel: expected N = K or an Absorbing kernel, got N = {kernel.N}, K = {kernel.K}")
+    if kernel.N != kernel.K:
+        raise ValueError(
+            f"kernel: expected N = K or an Absorbing kernel, got N = {kernel.N}, K = {kernel.K}"
+        )
     ll = _float(check_logits(logits, x_t, kernel.K)).log_softmax(-1)
     stay = ll.gather(-1, x_t[..., None])[..., 0]
-    leave = -torch.expm1(stay)                                                # 1 - p(x_t)
+    leave = -torch.expm1(stay)  # 1 - p(x_t)
     hit = ll.gather(-1, x_0[..., None])[..., 0]
-    return (fall / (1 - a)).to(ll.dtype) * (leave + torch.where(same, 0., -1 - hit))
+    return (fall / (1 - a)).to(ll.dtype) * (
+        leave + torch.where(same, 0.0, -1 - hit)
+    )
 
 # %% ../nbs/12_bounds.ipynb #635f4846
-def stratified_times(batch: int, # how many
-                     generator: torch.Generator | None = None # source of randomness
-                     ) -> Tensor: # (batch,) float64 in (0, 1)
+def stratified_times(
+    batch: int,  # how many
+    generator: torch.Generator | None = None,  # source of randomness
+) -> Tensor:  # (batch,) float64 in (0, 1)
     "Times, each uniform on (0, 1), one from each of `batch` equal slices, in random order (MDLM). Raises TypeError, ValueError."
     check_count(batch, "batch")
     u = (torch.arange(batch) + uniforms((batch,), generator).cpu()) / batch
-    return u.clamp(2. ** -53, 1 - 2. ** -53)[uniforms((batch,), generator).argsort().cpu()]
+    return u.clamp(2.0**-53, 1 - 2.0**-53)[
+        uniforms((batch,), generator).argsort().cpu()
+    ]
+
 
 class TimeDensity:
     "A piecewise constant density of t on (0, 1), made from losses seen at times: draws where the loss is large, and weights that undo it. Raises TypeError, ValueError."
-    def __init__(self, times: Tensor,     # (n,) float in [0, 1]
-                 losses: Tensor,          # (n,) nats per unit time, finite
-                 bins: int = 32,          # equal pieces of (0, 1)
-                 floor: float = .1):      # share of the density that stays uniform, in (0, 1]; weights are at most 1/floor
-        t, f = check_times(times, "times").cpu(), check_finite(losses, "losses").detach().cpu().double(); check_count(bins, "bins")
-        if t.ndim != 1 or len(t) == 0 or t.shape != f.shape: raise ValueError(f"losses: expected one for each of {tuple(t.shape)} times, got shape {tuple(f.shape)}")
-        floor = check_number(floor, "floor", above=0, most=1, word="share")
-        j = (t * bins).long().clamp_max(bins - 1); n = torch.bincount(j, minlength=bins)
-        size = (torch.zeros(bins, dtype=torch.float64).index_add(0, j, f ** 2) / n.clamp_min(1)).sqrt()   # root mean square, the best density
-        size = torch.where(n > 0, size, size[n > 0].mean())
-        self.probs = floor / bins + (1 - floor) * (size / size.sum() if size.sum() > 0 else torch.full((bins,), 1 / bins, dtype=torch.float64))
 
-    def density(self, t) -> Tensor: # float64, the shape of t
+    def __init__(
+        self,
+        times: Tensor,  # (n,) float in [0, 1]
+        losses: Tensor,  # (n,) nats per unit time, finite
+        bins: int = 32,  # equal pieces of (0, 1)
+        floor: float = 0.1,
+    ):  # share of the density that stays uniform, in (0, 1]; weights are at most 1/floor
+        t, f = (
+            check_times(times, "times").cpu(),
+            check_finite(losses, "losses").detach().cpu().double(),
+        )
+        check_count(bins, "bins")
+        if t.ndim != 1 or len(t) == 0 or t.shape != f.shape:
+            raise ValueError(
+                f"losses: expected one for each of {tuple(t.shape)} times, got shape {tuple(f.shape)}"
+            )
+        floor = check_number(floor, "floor", above=0, most=1, word="share")
+        j = (t * bins).long().clamp_max(bins - 1)
+        n = torch.bincount(j, minlength=bins)
+        size = (
+            torch.zeros(bins, dtype=torch.float64).index_add(0, j, f**2)
+            / n.clamp_min(1)
+        ).sqrt()  # root mean square, the best density
+        size = torch.where(n > 0, size, size[n > 0].mean())
+        self.probs = floor / bins + (1 - floor) * (
+            size / size.sum()
+            if size.sum() > 0
+            else torch.full((bins,), 1 / bins, dtype=torch.float64)
+        )
+
+    def density(self, t) -> Tensor:  # float64, the shape of t
         "The density at t."
         n = len(self.probs)
-        return n * self.probs.to(t.device if isinstance(t, Tensor) else "cpu")[(check_times(t) * n).long().clamp_max(n - 1)]
+        return (
+            n
+            * self.probs.to(t.device if isinstance(t, Tensor) else "cpu")[
+                (check_times(t) * n).long().clamp_max(n - 1)
+            ]
+        )
 
-    def sample(self, batch: int, # how many
-               generator: torch.Generator | None = None # source of randomness
-               ) -> tuple[Tensor, Tensor]: # times and weights 1/density, (batch,) float64
+    def sample(
+        self,
+        batch: int,  # how many
+        generator: torch.Generator | None = None,  # source of randomness
+    ) -> tuple[Tensor, Tensor]:  # times and weights 1/density, (batch,) float64
         "Stratified draws: E[weight f(t)] is the integral of f over (0, 1)."
         u, n = stratified_times(batch, generator), len(self.probs)
-        cdf = torch.cat([torch.zeros(1, dtype=torch.float64), self.probs.cumsum(0)]); cdf = cdf / cdf[-1]
+        cdf = torch.cat(
+            [torch.zeros(1, dtype=torch.float64), self.probs.cumsum(0)]
+        )
+        cdf = cdf / cdf[-1]
         j = (torch.searchsorted(cdf, u, right=True) - 1).clamp(0, n - 1)
-        t = ((j + ((u - cdf[j]) / (cdf[j + 1] - cdf[j])).clamp(0, 1 - 1e-12)) / n).clamp(2. ** -53, 1 - 2. ** -53)
+        t = (
+            (j + ((u - cdf[j]) / (cdf[j + 1] - cdf[j])).clamp(0, 1 - 1e-12)) / n
+        ).clamp(2.0**-53, 1 - 2.0**-53)
         return t, 1 / (n * (cdf[j + 1] - cdf[j]))
 
-    def __repr__(self): return f"TimeDensity(bins={len(self.probs)}, weights {1 / (len(self.probs) * self.probs.max()):.3g} to {1 / (len(self.probs) * self.probs.min()):.3g})"
+    def __repr__(self):
+        return f"TimeDensity(bins={len(self.probs)}, weights {1 / (len(self.probs) * self.probs.max()):.3g} to {1 / (len(self.probs) * self.probs.min()):.3g})"
 
-def exact_masks(kernel: Absorbing,
-                x_0: Tensor, # (batch, *shape) clean states
-                generator: torch.Generator | None = None # source of randomness
-                ) -> tuple[Tensor, Tensor]: # x_t (batch, *shape) and weights (batch,) float64
+
+def exact_masks(
+    kernel: Absorbing,
+    x_0: Tensor,  # (batch, *shape) clean states
+    generator: torch.Generator | None = None,  # source of randomness
+) -> tuple[Tensor, Tensor]:  # x_t (batch, *shape) and weights (batch,) float64
     "For a time-free network: n of L tokens masked, n uniform on 1..L and spread evenly over the batch. E[L/n * the masks' cross-entropy] is the bound. Raises TypeError, ValueError."
-    if not absorbs(kernel): raise TypeError(f"kernel: expected an Absorbing kernel, got {type(kernel).__name__}")
-    kernel.check(x_0, kernel.K, "x_0", 0.); L = x_0[0].numel()
+    if not absorbs(kernel):
+        raise TypeError(
+            f"kernel: expected an Absorbing kernel, got {type(kernel).__name__}"
+        )
+    kernel.check(x_0, kernel.K, "x_0", 0.0)
+    L = x_0[0].numel()
     n = stratified_steps(len(x_0), L, generator)
     rank = uniforms((len(x_0), L), generator).cpu().argsort(-1).argsort(-1)
-    return x_0.masked_fill((rank < n[:, None]).reshape(x_0.shape).to(x_0.device), kernel.mask), L / n.double()
+    return x_0.masked_fill(
+        (rank < n[:, None]).reshape(x_0.shape).to(x_0.device), kernel.mask
+    ), L / n.double()
 
 # %% ../nbs/12_bounds.ipynb #e4b58bf0
 _READS = ("full", "leave-one-out", "score")
+
 
 def _reads_of(rate, reads, kernel, model):
     "What the reconstruction reads: as the call says, else as the rate does, else as the network says."
@@ -207,99 +324,201 @@ def _reads_of(rate, reads, kernel, model):
 
 def _in_parts(f, *v):
     "f, itemwise, on a few items at a time: large vocabularies fill the memory. All at once where a gradient is wanted."
-    n = max(1, 2**20 // max(1, v[0][0].numel())) if isinstance(v[0], Tensor) and len(v[0]) else 1
-    if not isinstance(v[0], Tensor) or v[0].requires_grad and torch.is_grad_enabled() or n >= len(v[0]):
+    n = (
+        max(1, 2**20 // max(1, v[0][0].numel()))
+        if isinstance(v[0], Tensor) and len(v[0])
+        else 1
+    )
+    if (
+        not isinstance(v[0], Tensor)
+        or v[0].requires_grad
+        and torch.is_grad_enabled()
+        or n >= len(v[0])
+    ):
         return f(*v)
     return torch.cat([f(*some) for some in zip(*(u.split(n) for u in v))])
 
 
 def _look(kernel, out, z, t, reads):
     "-log p(x_0 | z_0) for every clean symbol, (batch, *shape, K) float64; scores are turned into a posterior, with a floor of 1e-9."
-    if reads != "score": return _clean_nats(kernel, out, z, t, reads)
-    s = wide(_check_score(out, z, kernel.N)).scatter(-1, z[..., None], 0.).exp(); a = per_item(kernel.alpha(t), z)[..., None]
-    w = ((s - (1 - a) * kernel.pi.to(s) * s.sum(-1, keepdim=True)) / a)[..., :kernel.K]
-    w = torch.maximum(w, 1e-9 * s[..., :kernel.K]) * kernel.evidence(z, t)
+    if reads != "score":
+        return _clean_nats(kernel, out, z, t, reads)
+    s = (
+        wide(_check_score(out, z, kernel.N))
+        .scatter(-1, z[..., None], 0.0)
+        .exp()
+    )
+    a = per_item(kernel.alpha(t), z)[..., None]
+    w = ((s - (1 - a) * kernel.pi.to(s) * s.sum(-1, keepdim=True)) / a)[
+        ..., : kernel.K
+    ]
+    w = torch.maximum(w, 1e-9 * s[..., : kernel.K]) * kernel.evidence(z, t)
     p = w / w.sum(-1, keepdim=True)
-    return torch.where(p > 0, -torch.where(p > 0, p, 1.).log(), math.inf)
+    return torch.where(p > 0, -torch.where(p > 0, p, 1.0).log(), math.inf)
 
-def continuous_bound(model: Callable, # model(x_t, t, y) -> what `rate` reads: logits (batch, *shape, K) or log-scores (batch, *shape, N)
-                     kernel: Redraw,
-                     x_0: Tensor,     # (batch, *shape) clean states
-                     rate: Callable,  # score_rate, masked_rate, uniform_rate or flow_rate
-                     y: Tensor | None = None, # labels, handed to the model
-                     generator: torch.Generator | None = None, # source of randomness
-                     density: TimeDensity | None = None, # where to draw t; uniform if None
-                     times: Tensor | None = None, # (batch,) times, each uniform on (0, 1), instead of drawing them
-                     reads: str | None = None # how the reconstruction reads the answer: 'full', 'leave-one-out' or 'score'; None: as the rate does
-                     ) -> Bound:      # nats, one unbiased draw
+
+def continuous_bound(
+    model: Callable,  # model(x_t, t, y) -> what `rate` reads: logits (batch, *shape, K) or log-scores (batch, *shape, N)
+    kernel: Redraw,
+    x_0: Tensor,  # (batch, *shape) clean states
+    rate: Callable,  # score_rate, masked_rate, uniform_rate or flow_rate
+    y: Tensor | None = None,  # labels, handed to the model
+    generator: torch.Generator | None = None,  # source of randomness
+    density: TimeDensity | None = None,  # where to draw t; uniform if None
+    times: Tensor
+    | None = None,  # (batch,) times, each uniform on (0, 1), instead of drawing them
+    reads: str
+    | None = None,  # how the reconstruction reads the answer: 'full', 'leave-one-out' or 'score'; None: as the rate does
+) -> Bound:  # nats, one unbiased draw
     "An unbiased estimate of the continuous bound on -log p(x_0): the rate at one random time over its density, prior and reconstruction. Raises TypeError, ValueError."
-    reads = _reads_of(rate, reads, kernel, model); prior = prior_term(kernel, x_0); B, w = len(x_0), 1.
-    if y is not None and len(y) != B: raise ValueError(f"y: expected {B} labels, got {len(y)}")
+    reads = _reads_of(rate, reads, kernel, model)
+    prior = prior_term(kernel, x_0)
+    B, w = len(x_0), 1.0
+    if y is not None and len(y) != B:
+        raise ValueError(f"y: expected {B} labels, got {len(y)}")
     if times is not None:
-        if density is not None: raise ValueError("times: expected no times beside a density")
+        if density is not None:
+            raise ValueError("times: expected no times beside a density")
         t = check_times(times, "times", B).expand(B)
-    elif density is not None: t, w = density.sample(B, generator)
-    else: t = stratified_times(B, generator)
-    wide = lambda v: v.to(x_0.device) if has_float64(x_0.device) else v.float().to(x_0.device)
-    t = wide(t); x_t = kernel.sample(x_0, t, generator)
-    nats = _in_parts(lambda *v: rate(kernel, *v), call_network(model, x_t, t, y), x_0, x_t, t)
-    nats = (nats.double() if has_float64(nats.device) else nats).flatten(1).sum(1)
+    elif density is not None:
+        t, w = density.sample(B, generator)
+    else:
+        t = stratified_times(B, generator)
+    wide = lambda v: (
+        v.to(x_0.device)
+        if has_float64(x_0.device)
+        else v.float().to(x_0.device)
+    )
+    t = wide(t)
+    x_t = kernel.sample(x_0, t, generator)
+    nats = _in_parts(
+        lambda *v: rate(kernel, *v), call_network(model, x_t, t, y), x_0, x_t, t
+    )
+    nats = (
+        (nats.double() if has_float64(nats.device) else nats).flatten(1).sum(1)
+    )
     rec = torch.zeros_like(prior)
     if kernel.noisy_start:
-        z = kernel.sample(x_0, 0., generator); zero = torch.zeros_like(t)
-        look = lambda out, z, zero, x_0: _look(kernel, out, z, zero, reads).gather(-1, x_0[..., None])[..., 0]
-        rec = _in_parts(look, call_network(model, z, zero, y), z, zero, x_0).flatten(1).sum(1)
+        z = kernel.sample(x_0, 0.0, generator)
+        zero = torch.zeros_like(t)
+        look = lambda out, z, zero, x_0: _look(
+            kernel, out, z, zero, reads
+        ).gather(-1, x_0[..., None])[..., 0]
+        rec = (
+            _in_parts(look, call_network(model, z, zero, y), z, zero, x_0)
+            .flatten(1)
+            .sum(1)
+        )
     return Bound(nats * (wide(w) if isinstance(w, Tensor) else w), prior, rec)
 
-def exact_continuous_bound(model: Callable, # model(x_t, t, None) -> what `rate` reads, for (S, L) states at one time
-                           kernel: Redraw,
-                           x_0: Tensor,     # (B, L) clean states
-                           rate: Callable,  # score_rate, masked_rate, uniform_rate or flow_rate
-                           nodes: int = 64, # of the quadrature over t
-                           reads: str | None = None # how the reconstruction reads the answer; None: as the rate does
-                           ) -> Bound:      # nats, no draws
+
+def exact_continuous_bound(
+    model: Callable,  # model(x_t, t, None) -> what `rate` reads, for (S, L) states at one time
+    kernel: Redraw,
+    x_0: Tensor,  # (B, L) clean states
+    rate: Callable,  # score_rate, masked_rate, uniform_rate or flow_rate
+    nodes: int = 64,  # of the quadrature over t
+    reads: str
+    | None = None,  # how the reconstruction reads the answer; None: as the rate does
+) -> Bound:  # nats, no draws
     "The expectation of `continuous_bound`: Gauss-Legendre over t, denser at both ends, and all N**L noisy sequences (at most 4,096), one model call a node. Raises TypeError, ValueError."
-    reads = _reads_of(rate, reads, kernel, model); prior = prior_term(kernel, x_0)
-    if x_0.ndim != 2: raise ValueError(f"x_0: expected shape (B, L), got {tuple(x_0.shape)}")
-    K, N, L = kernel.K, kernel.N, x_0.shape[1]; S = N ** L
-    if S > 4096: raise ValueError(f"x_0: expected N**L of at most 4096, got {N}**{L}")
+    reads = _reads_of(rate, reads, kernel, model)
+    prior = prior_term(kernel, x_0)
+    if x_0.ndim != 2:
+        raise ValueError(f"x_0: expected shape (B, L), got {tuple(x_0.shape)}")
+    K, N, L = kernel.K, kernel.N, x_0.shape[1]
+    S = N**L
+    if S > 4096:
+        raise ValueError(f"x_0: expected N**L of at most 4096, got {N}**{L}")
     every = torch.cartesian_prod(*[torch.arange(N)] * L).reshape(-1, L)
 
     def mean(time, nats):
         "E over x_t ~ q(. | x_0) of the sum over sites of nats (S, L, K)."
-        weight = kernel.probs(torch.arange(K)[:, None], time)[:, 0][x_0[:, None], every].prod(-1)      # (B, S)
-        cost = sum(nats[:, j].T[x_0[:, j]] for j in range(L))                                          # (B, S)
-        return torch.where(weight > 0, weight * torch.where(weight > 0, cost, 0.), 0.).sum(1)
+        weight = kernel.probs(torch.arange(K)[:, None], time)[:, 0][
+            x_0[:, None], every
+        ].prod(-1)  # (B, S)
+        cost = sum(nats[:, j].T[x_0[:, j]] for j in range(L))  # (B, S)
+        return torch.where(
+            weight > 0, weight * torch.where(weight > 0, cost, 0.0), 0.0
+        ).sum(1)
 
-    u, w = gauss_legendre(check_count(nodes, "nodes")); ts, w = u ** 3 * (10 - 15 * u + 6 * u * u), w * 30 * (u * (1 - u)) ** 2
-    some = (kernel.alpha(ts) > 0) & (kernel.alpha(ts) < 1); ts, w, nodes = ts[some], w[some], int(some.sum())   # what rounds to an end carries nothing
+    u, w = gauss_legendre(check_count(nodes, "nodes"))
+    ts, w = u**3 * (10 - 15 * u + 6 * u * u), w * 30 * (u * (1 - u)) ** 2
+    some = (kernel.alpha(ts) > 0) & (kernel.alpha(ts) < 1)
+    ts, w, nodes = (
+        ts[some],
+        w[some],
+        int(some.sum()),
+    )  # what rounds to an end carries nothing
     one = lambda t: torch.full((S,), float(t), dtype=torch.float64)
-    out = torch.cat([call_network(model, every, one(t)) for t in ts]); x_t, t = every.repeat(nodes, 1), ts.repeat_interleave(S)
-    can = kernel.evidence(x_t, t) > 1e-290; stand_in = can.long().argmax(-1)
-    x_t = torch.where(can.any(-1), x_t, stand_in)                                                       # never visited, weight 0
-    nats = torch.stack([rate(kernel, out, torch.where(can[..., k], k, stand_in), x_t, t).double() for k in range(K)], -1).reshape(nodes, S, L, K)
+    out = torch.cat([call_network(model, every, one(t)) for t in ts])
+    x_t, t = every.repeat(nodes, 1), ts.repeat_interleave(S)
+    can = kernel.evidence(x_t, t) > 1e-290
+    stand_in = can.long().argmax(-1)
+    x_t = torch.where(can.any(-1), x_t, stand_in)  # never visited, weight 0
+    nats = torch.stack(
+        [
+            rate(
+                kernel, out, torch.where(can[..., k], k, stand_in), x_t, t
+            ).double()
+            for k in range(K)
+        ],
+        -1,
+    ).reshape(nodes, S, L, K)
     rec = torch.zeros_like(prior)
-    if kernel.noisy_start: rec = mean(0., _look(kernel, call_network(model, every, one(0.)), every, one(0.), reads))
-    return Bound(sum(w[i] * mean(ts[i].item(), nats[i]) for i in range(nodes)), prior, rec)
+    if kernel.noisy_start:
+        rec = mean(
+            0.0,
+            _look(
+                kernel,
+                call_network(model, every, one(0.0)),
+                every,
+                one(0.0),
+                reads,
+            ),
+        )
+    return Bound(
+        sum(w[i] * mean(ts[i].item(), nats[i]) for i in range(nodes)),
+        prior,
+        rec,
+    )
 
 # %% ../nbs/12_bounds.ipynb #78f1ef18
 @torch.no_grad()
-def continuous_bits(model: Callable,       # model(x_t, t, y) -> what `rate` reads
-                    kernel: Redraw,        # the noise
-                    x_0: Tensor,           # (items, L) held-out windows
-                    rate: Callable,        # score_rate, masked_rate, uniform_rate or flow_rate
-                    passes: int = 16,      # independent passes over the windows, at least 2
-                    batch_size: int = 250, # windows a network call
-                    generator: torch.Generator | None = None # where noise and times come from
-                    ) -> Bits:
+def continuous_bits(
+    model: Callable,  # model(x_t, t, y) -> what `rate` reads
+    kernel: Redraw,  # the noise
+    x_0: Tensor,  # (items, L) held-out windows
+    rate: Callable,  # score_rate, masked_rate, uniform_rate or flow_rate
+    passes: int = 16,  # independent passes over the windows, at least 2
+    batch_size: int = 250,  # windows a network call
+    generator: torch.Generator | None = None,  # where noise and times come from
+) -> Bits:
     "The continuous bound on -log2 p(x_0) per character: unbiased, every character paid for. Raises TypeError, ValueError."
-    n = check_count(len(x_0), "x_0: number of windows", 2); check_count(passes, "passes", 2); check_count(batch_size, "batch_size")
+    n = check_count(len(x_0), "x_0: number of windows", 2)
+    check_count(passes, "passes", 2)
+    check_count(batch_size, "batch_size")
     parts = torch.zeros(3, passes, n, dtype=torch.float64)
     for r in range(passes):
         t = stratified_times(n, generator)
         for at in torch.arange(n).split(batch_size):
-            b = continuous_bound(model, kernel, x_0[at], rate, generator=generator, times=t[at])
-            parts[:, r, at] = torch.stack([b.diffusion, b.prior, b.reconstruction]).cpu().double()
-    parts = nats_to_bits(parts, x_0[0].numel()); total = parts.sum(0)
-    return Bits(total.mean().item(), *parts.mean((1, 2)).tolist(), (total.mean(1).std() / passes ** .5).item(),
-                (total.mean(0).std() / n ** .5).item(), None, passes, n, total.mean(0))
+            b = continuous_bound(
+                model, kernel, x_0[at], rate, generator=generator, times=t[at]
+            )
+            parts[:, r, at] = (
+                torch.stack([b.diffusion, b.prior, b.reconstruction])
+                .cpu()
+                .double()
+            )
+    parts = nats_to_bits(parts, x_0[0].numel())
+    total = parts.sum(0)
+    return Bits(
+        total.mean().item(),
+        *parts.mean((1, 2)).tolist(),
+        (total.mean(1).std() / passes**0.5).item(),
+        (total.mean(0).std() / n**0.5).item(),
+        None,
+        passes,
+        n,
+        total.mean(0),
+    )

@@ -49,250 +49,452 @@ def rate_matrix(
 @dataclass
 class Jumps:
     "Every redraw of every token."
+
     start: Tensor  # (batch, *shape) int64, states at time 0
     times: Tensor  # (batch, *shape, J) float64, increasing; inf where nothing more happens
-    states: Tensor # (batch, *shape, J) int64, the state after each redraw
+    states: Tensor  # (batch, *shape, J) int64, the state after each redraw
 
-    def at(self, t) -> Tensor: # (batch, *shape)
+    def at(self, t) -> Tensor:  # (batch, *shape)
         "The states at time t, a number or (batch,)."
-        n = (self.times <= per_item(check_times(t, "t", len(self.start)), self.start)[..., None]).sum(-1, keepdim=True)
-        return torch.cat([self.start[..., None], self.states], -1).gather(-1, n)[..., 0]
+        n = (
+            self.times
+            <= per_item(check_times(t, "t", len(self.start)), self.start)[
+                ..., None
+            ]
+        ).sum(-1, keepdim=True)
+        return torch.cat([self.start[..., None], self.states], -1).gather(
+            -1, n
+        )[..., 0]
+
 
 def _check_redraw(kernel):
-    if not redraws(kernel): raise TypeError(f"kernel: expected a Redraw kernel (Uniform, Absorbing), which has rates, got {type(kernel).__name__}")
+    if not redraws(kernel):
+        raise TypeError(
+            f"kernel: expected a Redraw kernel (Uniform, Absorbing), which has rates, got {type(kernel).__name__}"
+        )
 
 # %% ../nbs/11_ctmc.ipynb #8a6836e4
-def gillespie(kernel: Redraw,
-              x_0: Tensor,      # (batch, *shape) clean states, on the CPU
-              end: float = 1.,  # until when; alpha(end) > 0 unless the kernel is absorbing
-              generator: torch.Generator | None = None # source of randomness
-              ) -> Jumps:
+def gillespie(
+    kernel: Redraw,
+    x_0: Tensor,  # (batch, *shape) clean states, on the CPU
+    end: float = 1.0,  # until when; alpha(end) > 0 unless the kernel is absorbing
+    generator: torch.Generator | None = None,  # source of randomness
+) -> Jumps:
     "The forward process, jump by jump and exact (Gillespie 1977). A redraw may pick the state that was there. Raises TypeError, ValueError."
-    _check_redraw(kernel); absorbing = absorbs(kernel)
-    if isinstance(end, Tensor) and end.ndim: raise ValueError(f"end: expected one time for all, got shape {tuple(end.shape)}")
-    kernel.check(x_0, kernel.K, "x_0", end); stop = kernel.alpha(end).item()
-    if stop <= 0 and not absorbing: raise ValueError(f"end: expected a time with alpha > 0, got {end}, before which infinitely many redraws happen")
-    x = start = kernel.sample(x_0, 0., generator)
-    level = torch.full(x_0.shape, kernel.alpha(0.).item(), dtype=torch.float64)   # alpha at the last redraw
+    _check_redraw(kernel)
+    absorbing = absorbs(kernel)
+    if isinstance(end, Tensor) and end.ndim:
+        raise ValueError(
+            f"end: expected one time for all, got shape {tuple(end.shape)}"
+        )
+    kernel.check(x_0, kernel.K, "x_0", end)
+    stop = kernel.alpha(end).item()
+    if stop <= 0 and not absorbing:
+        raise ValueError(
+            f"end: expected a time with alpha > 0, got {end}, before which infinitely many redraws happen"
+        )
+    x = start = kernel.sample(x_0, 0.0, generator)
+    level = torch.full(
+        x_0.shape, kernel.alpha(0.0).item(), dtype=torch.float64
+    )  # alpha at the last redraw
     times, states = [], []
     while True:
-        level = level * (1 - uniforms(x_0.shape, generator).cpu())                # alpha at the next one
+        level = level * (
+            1 - uniforms(x_0.shape, generator).cpu()
+        )  # alpha at the next one
         alive = (level > stop) & (x != kernel.mask if absorbing else True)
-        if not bool(alive.any()): break
-        x = torch.where(alive, kernel.draw_pi(x.shape, generator), x); states.append(x)
+        if not bool(alive.any()):
+            break
+        x = torch.where(alive, kernel.draw_pi(x.shape, generator), x)
+        states.append(x)
         times.append(torch.where(alive, kernel.alpha.inverse(level), math.inf))
-    stack = lambda some, like: torch.stack(some, -1) if some else like.new_zeros((*x_0.shape, 0))
+    stack = lambda some, like: (
+        torch.stack(some, -1) if some else like.new_zeros((*x_0.shape, 0))
+    )
     return Jumps(start, stack(times, level), stack(states, x_0))
 
 # %% ../nbs/11_ctmc.ipynb #d6a7fb0e
-def _can(z): return z > (1e-290 if z.dtype == torch.float64 else 1e-30)
-def _put(rows, x, value): return rows.scatter(-1, x[..., None], value)
+def _can(z):
+    return z > (1e-290 if z.dtype == torch.float64 else 1e-30)
+
+
+def _put(rows, x, value):
+    return rows.scatter(-1, x[..., None], value)
+
 
 def _check_p(kernel, p, name, x_t, t):
     "Probabilities over the clean symbols at each token of x_t, wide, summing to one."
-    if not isinstance(kernel, Kernel): raise TypeError(f"kernel: expected a Kernel, got {type(kernel).__name__}")
-    kernel.check(x_t, kernel.N, "x_t", t); check_probs(p, name)
-    if p.shape != (*x_t.shape, kernel.K): raise ValueError(f"{name}: expected shape {(*x_t.shape, kernel.K)}, got {tuple(p.shape)}")
+    if not isinstance(kernel, Kernel):
+        raise TypeError(
+            f"kernel: expected a Kernel, got {type(kernel).__name__}"
+        )
+    kernel.check(x_t, kernel.N, "x_t", t)
+    check_probs(p, name)
+    if p.shape != (*x_t.shape, kernel.K):
+        raise ValueError(
+            f"{name}: expected shape {(*x_t.shape, kernel.K)}, got {tuple(p.shape)}"
+        )
     p = wide(p)
     return p / p.sum(-1, keepdim=True)
+
 
 def _ratio(kernel, w, x_t, t, name):
     "push(w), relative to its value at x_t."
     z = kernel.push(w, t)
-    if absorbs(kernel): z = torch.where((x_t == kernel.mask)[..., None], z, one_hot(x_t, kernel.N).to(z))
-    here = z.gather(-1, x_t[..., None]); n = int((~_can(here)).sum())
-    if n: raise ValueError(f"{name}: expected mass on a symbol that can lead to x_t, got an event of probability zero at {n} of {here.numel()} tokens")
+    if absorbs(kernel):
+        z = torch.where(
+            (x_t == kernel.mask)[..., None], z, one_hot(x_t, kernel.N).to(z)
+        )
+    here = z.gather(-1, x_t[..., None])
+    n = int((~_can(here)).sum())
+    if n:
+        raise ValueError(
+            f"{name}: expected mass on a symbol that can lead to x_t, got an event of probability zero at {n} of {here.numel()} tokens"
+        )
     return z / here
 
 # %% ../nbs/11_ctmc.ipynb #81309955
-def score_from_loo(kernel: Kernel,
-                   p_loo: Tensor, # (batch, *shape, K): p(x_0 | x_t without this site), the LEAVE-ONE-OUT posterior
-                   x_t: Tensor,   # noisy states, (batch, *shape) int64
-                   t              # their time, a number or (batch,)
-                   ) -> Tensor:   # (batch, *shape, N) float64
+def score_from_loo(
+    kernel: Kernel,
+    p_loo: Tensor,  # (batch, *shape, K): p(x_0 | x_t without this site), the LEAVE-ONE-OUT posterior
+    x_t: Tensor,  # noisy states, (batch, *shape) int64
+    t,  # their time, a number or (batch,)
+) -> Tensor:  # (batch, *shape, N) float64
     "The concrete score (p_loo Qbar_t)(y) / (p_loo Qbar_t)(x_t); 1 at y = x_t. Under Absorbing zero elsewhere at shown tokens. Raises TypeError, ValueError."
     p = _check_p(kernel, p_loo, "p_loo", x_t, t)
     return _ratio(kernel, p, x_t, t, "p_loo")
 
-def score_from_full(kernel: Kernel,
-                    p_full: Tensor, # (batch, *shape, K): p(x_0 | x_t), the FULL posterior
-                    x_t: Tensor,    # noisy states, (batch, *shape) int64
-                    t               # their time, a number or (batch,)
-                    ) -> Tensor:    # (batch, *shape, N) float64
+
+def score_from_full(
+    kernel: Kernel,
+    p_full: Tensor,  # (batch, *shape, K): p(x_0 | x_t), the FULL posterior
+    x_t: Tensor,  # noisy states, (batch, *shape) int64
+    t,  # their time, a number or (batch,)
+) -> Tensor:  # (batch, *shape, N) float64
     "The concrete score sum_k p_full(k) q(y | k) / q(x_t | k). Mass on a k that cannot lead to x_t is dropped. Raises TypeError, ValueError."
     p = _check_p(kernel, p_full, "p_full", x_t, t)
-    ev = kernel.evidence(x_t, t); can = _can(ev)
-    return _ratio(kernel, torch.where(can, p / torch.where(can, ev, 1.), 0.), x_t, t, "p_full")
+    ev = kernel.evidence(x_t, t)
+    can = _can(ev)
+    return _ratio(
+        kernel,
+        torch.where(can, p / torch.where(can, ev, 1.0), 0.0),
+        x_t,
+        t,
+        "p_full",
+    )
 
 # %% ../nbs/11_ctmc.ipynb #a9f99d44
 def _check_score(kernel, score, x_t, t):
     "Scores of each state at each token, wide, and alpha(t) > 0 for each token."
-    _check_redraw(kernel); t = kernel.check(x_t, kernel.N, "x_t", t); check_finite(score, "score")
-    if score.shape != (*x_t.shape, kernel.N): raise ValueError(f"score: expected shape {(*x_t.shape, kernel.N)}, got {tuple(score.shape)}")
-    if score.numel() and score.min() < 0: raise ValueError(f"score: expected ratios of probabilities, at least 0, got {score.min().item():.3g}")
+    _check_redraw(kernel)
+    t = kernel.check(x_t, kernel.N, "x_t", t)
+    check_finite(score, "score")
+    if score.shape != (*x_t.shape, kernel.N):
+        raise ValueError(
+            f"score: expected shape {(*x_t.shape, kernel.N)}, got {tuple(score.shape)}"
+        )
+    if score.numel() and score.min() < 0:
+        raise ValueError(
+            f"score: expected ratios of probabilities, at least 0, got {score.min().item():.3g}"
+        )
     a = kernel.alpha(t)
-    if bool((a <= 0).any()): raise ValueError("t: expected alpha(t) > 0, got alpha(t) = 0, where a score says nothing of the data; use the leave-one-out posterior itself (rates_from_loo, reverse_eq4)")
+    if bool((a <= 0).any()):
+        raise ValueError(
+            "t: expected alpha(t) > 0, got alpha(t) = 0, where a score says nothing of the data; use the leave-one-out posterior itself (rates_from_loo, reverse_eq4)"
+        )
     return wide(score), per_item(a, x_t)[..., None]
 
-def loo_from_score(kernel: Redraw,
-                   score: Tensor, # (batch, *shape, N)
-                   x_t: Tensor,   # noisy states, (batch, *shape) int64
-                   t,             # their time, a number or (batch,), alpha(t) > 0
-                   tol: float = 1e-6 # how far from a posterior, beyond what rounding explains
-                   ) -> Tensor:   # (batch, *shape, K) float64
+
+def loo_from_score(
+    kernel: Redraw,
+    score: Tensor,  # (batch, *shape, N)
+    x_t: Tensor,  # noisy states, (batch, *shape) int64
+    t,  # their time, a number or (batch,), alpha(t) > 0
+    tol: float = 1e-6,  # how far from a posterior, beyond what rounding explains
+) -> Tensor:  # (batch, *shape, K) float64
     """The LEAVE-ONE-OUT posterior behind a score, (s / sum s - (1 - alpha) pi) / alpha. At shown tokens under Absorbing, where a score
     says nothing, their own symbol. ValueError for a score that no posterior has."""
-    wide, a = _check_score(kernel, score, x_t, t); K = kernel.K
+    wide, a = _check_score(kernel, score, x_t, t)
+    K = kernel.K
     if absorbs(kernel):
         masked = (x_t == kernel.mask)[..., None]
-        p = torch.where(masked, wide[..., :K] * ((1 - a) / a), one_hot(x_t.clamp_max(K - 1), K).to(wide))
-        off = torch.where(masked, wide[..., K:] - 1, 0.).abs()
+        p = torch.where(
+            masked,
+            wide[..., :K] * ((1 - a) / a),
+            one_hot(x_t.clamp_max(K - 1), K).to(wide),
+        )
+        off = torch.where(masked, wide[..., K:] - 1, 0.0).abs()
     else:
-        p = (wide / wide.sum(-1, keepdim=True) - (1 - a) * kernel.pi.to(wide)) / a
+        p = (
+            wide / wide.sum(-1, keepdim=True) - (1 - a) * kernel.pi.to(wide)
+        ) / a
         p, off = p[..., :K], p[..., K:].abs()
     slack = tol + 8 * torch.finfo(score.dtype).eps / a
-    if not bool((p >= -slack).all() & ((p.sum(-1, keepdim=True) - 1).abs() <= slack).all() & (off <= slack).all()):
-        raise ValueError(f"score: expected one that a leave-one-out posterior has, got one whose posterior would have entries from {p.min().item():.4g}"
-                         f" to {p.max().item():.4g} and rows that sum to {p.sum(-1).min().item():.4g} to {p.sum(-1).max().item():.4g}")
+    if not bool(
+        (p >= -slack).all()
+        & ((p.sum(-1, keepdim=True) - 1).abs() <= slack).all()
+        & (off <= slack).all()
+    ):
+        raise ValueError(
+            f"score: expected one that a leave-one-out posterior has, got one whose posterior would have entries from {p.min().item():.4g}"
+            f" to {p.max().item():.4g} and rows that sum to {p.sum(-1).min().item():.4g} to {p.sum(-1).max().item():.4g}"
+        )
     p = p.clamp_min(0)
     return p / p.sum(-1, keepdim=True)
 
 # %% ../nbs/11_ctmc.ipynb #8e7fca38
-def reverse_rates(kernel: Redraw,
-                  score: Tensor, # (batch, *shape, N)
-                  x_t: Tensor,   # noisy states, (batch, *shape) int64
-                  t              # their time, a number or (batch,), alpha(t) > 0
-                  ) -> Tensor:   # (batch, *shape, N) float64, rows sum to zero
+def reverse_rates(
+    kernel: Redraw,
+    score: Tensor,  # (batch, *shape, N)
+    x_t: Tensor,  # noisy states, (batch, *shape) int64
+    t,  # their time, a number or (batch,), alpha(t) > 0
+) -> Tensor:  # (batch, *shape, N) float64, rows sum to zero
     "Rates of the reversed process: R_t(y, x_t) s(y) to y != x_t, minus their sum at x_t (Campbell et al. 2022, Prop. 1; Lou et al. 2024). Raises TypeError, ValueError."
     score, _ = _check_score(kernel, score, x_t, t)
-    r = _put(per_item(kernel.beta(t), x_t)[..., None] * kernel.pi.to(score)[x_t][..., None] * score, x_t, 0.)
+    r = _put(
+        per_item(kernel.beta(t), x_t)[..., None]
+        * kernel.pi.to(score)[x_t][..., None]
+        * score,
+        x_t,
+        0.0,
+    )
     return _put(r, x_t, -r.sum(-1, keepdim=True))
 
-def rates_from_loo(kernel: Redraw,
-                   p_loo: Tensor, # (batch, *shape, K), the LEAVE-ONE-OUT posterior
-                   x_t: Tensor,   # noisy states, (batch, *shape) int64
-                   t              # their time, a number or (batch,)
-                   ) -> Tensor:   # (batch, *shape, N) float64, rows sum to zero
+
+def rates_from_loo(
+    kernel: Redraw,
+    p_loo: Tensor,  # (batch, *shape, K), the LEAVE-ONE-OUT posterior
+    x_t: Tensor,  # noisy states, (batch, *shape) int64
+    t,  # their time, a number or (batch,)
+) -> Tensor:  # (batch, *shape, N) float64, rows sum to zero
     "`reverse_rates` of `score_from_loo`. Under Absorbing also where alpha(t) = 0: -alpha'/(1 - alpha) p_loo at masks. Raises TypeError, ValueError."
     _check_redraw(kernel)
-    if not absorbs(kernel): return reverse_rates(kernel, score_from_loo(kernel, p_loo, x_t, t), x_t, t)
-    p = _check_p(kernel, p_loo, "p_loo", x_t, t); masked = x_t == kernel.mask
-    some = masked.flatten(1).any(1).cpu(); rate = torch.zeros(len(x_t), dtype=torch.float64)
-    if bool(some.any()): rate[some] = reveal_rate(kernel, check_times(t).cpu().expand(len(x_t))[some])
-    return torch.where(masked, per_item(rate, x_t), 0.)[..., None] * torch.cat([p, -torch.ones_like(p[..., :1])], -1)
+    if not absorbs(kernel):
+        return reverse_rates(
+            kernel, score_from_loo(kernel, p_loo, x_t, t), x_t, t
+        )
+    p = _check_p(kernel, p_loo, "p_loo", x_t, t)
+    masked = x_t == kernel.mask
+    some = masked.flatten(1).any(1).cpu()
+    rate = torch.zeros(len(x_t), dtype=torch.float64)
+    if bool(some.any()):
+        rate[some] = reveal_rate(
+            kernel, check_times(t).cpu().expand(len(x_t))[some]
+        )
+    return torch.where(masked, per_item(rate, x_t), 0.0)[..., None] * torch.cat(
+        [p, -torch.ones_like(p[..., :1])], -1
+    )
 
 # %% ../nbs/11_ctmc.ipynb #373ae044
-def leap_rows(rates: Tensor, # (batch, *shape, N), at least 0 off x_t
-              x_t: Tensor,   # states, (batch, *shape) int64
-              s,             # the time to go to, a number or (batch,)
-              t              # the time of x_t, s < t
-              ) -> Tensor:   # (batch, *shape, N) float64
+def leap_rows(
+    rates: Tensor,  # (batch, *shape, N), at least 0 off x_t
+    x_t: Tensor,  # states, (batch, *shape) int64
+    s,  # the time to go to, a number or (batch,)
+    t,  # the time of x_t, s < t
+) -> Tensor:  # (batch, *shape, N) float64
     "One Euler step of any rates: delta(x_t) + (t - s) rates; a negative chance to stay is cut to 0, the row normalised. Raises TypeError, ValueError."
-    check_finite(rates, "rates"); check_states(x_t, rates.shape[-1], "x_t")
-    if rates.shape[:-1] != x_t.shape: raise ValueError(f"rates: expected shape {tuple(x_t.shape)} and one axis more, got {tuple(rates.shape)}")
-    go = _put(wide(rates) * per_item(_step_size(s, t, len(x_t)), x_t)[..., None], x_t, 0.)
-    if go.numel() and go.min() < 0: raise ValueError(f"rates: expected at least 0 off x_t, got {go.min().item():.3g} after multiplying by t - s")
-    return _normalised(_put(go, x_t, (1 - go.sum(-1, keepdim=True)).clamp_min(0)), "rates")
+    check_finite(rates, "rates")
+    check_states(x_t, rates.shape[-1], "x_t")
+    if rates.shape[:-1] != x_t.shape:
+        raise ValueError(
+            f"rates: expected shape {tuple(x_t.shape)} and one axis more, got {tuple(rates.shape)}"
+        )
+    go = _put(
+        wide(rates) * per_item(_step_size(s, t, len(x_t)), x_t)[..., None],
+        x_t,
+        0.0,
+    )
+    if go.numel() and go.min() < 0:
+        raise ValueError(
+            f"rates: expected at least 0 off x_t, got {go.min().item():.3g} after multiplying by t - s"
+        )
+    return _normalised(
+        _put(go, x_t, (1 - go.sum(-1, keepdim=True)).clamp_min(0)), "rates"
+    )
+
 
 def _step_size(s, t, batch):
     s, t = check_times(s, "s", batch), check_times(t, "t", batch)
-    if bool((s >= t).any()): raise ValueError(f"s: expected s < t, got s = {s.tolist()} and t = {t.tolist()}"[:200])
+    if bool((s >= t).any()):
+        raise ValueError(
+            f"s: expected s < t, got s = {s.tolist()} and t = {t.tolist()}"[
+                :200
+            ]
+        )
     return t - s
 
+
 def _normalised(rows, name="score"):
-    total = rows.sum(-1, keepdim=True); n = int((~_can(total)).sum())
-    if n: raise ValueError(f"{name}: expected some state to go to, got none at {n} of {total.numel()} tokens")
+    total = rows.sum(-1, keepdim=True)
+    n = int((~_can(total)).sum())
+    if n:
+        raise ValueError(
+            f"{name}: expected some state to go to, got none at {n} of {total.numel()} tokens"
+        )
     return rows / total
+
 
 def _no_mask(kernel, rows, a_s):
     "No token is masked where alpha(s) = 1."
-    return _normalised(torch.cat([rows[..., :-1], torch.where(a_s >= 1, 0., rows[..., -1:])], -1))
+    return _normalised(
+        torch.cat(
+            [rows[..., :-1], torch.where(a_s >= 1, 0.0, rows[..., -1:])], -1
+        )
+    )
 
-def euler_rows(kernel: Redraw,
-               score: Tensor, # (batch, *shape, N)
-               x_t: Tensor,   # noisy states, (batch, *shape) int64
-               s,             # the time to go to; None for the clean data behind a noisy time 0, by `tweedie_rows`
-               t              # the time of x_t, alpha(t) > 0
-               ) -> Tensor:   # (batch, *shape, N), or K states where s is None; float64
+
+def euler_rows(
+    kernel: Redraw,
+    score: Tensor,  # (batch, *shape, N)
+    x_t: Tensor,  # noisy states, (batch, *shape) int64
+    s,  # the time to go to; None for the clean data behind a noisy time 0, by `tweedie_rows`
+    t,  # the time of x_t, alpha(t) > 0
+) -> Tensor:  # (batch, *shape, N), or K states where s is None; float64
     "Rows of one Euler step of the reverse rates. Raises TypeError, ValueError."
-    if s is None: return tweedie_rows(kernel, score, x_t, s, t)
+    if s is None:
+        return tweedie_rows(kernel, score, x_t, s, t)
     rows = leap_rows(reverse_rates(kernel, score, x_t, t), x_t, s, t)
-    return _no_mask(kernel, rows, per_item(kernel.alpha(s), x_t)[..., None]) if absorbs(kernel) else rows
+    return (
+        _no_mask(kernel, rows, per_item(kernel.alpha(s), x_t)[..., None])
+        if absorbs(kernel)
+        else rows
+    )
 
-def tweedie_rows(kernel: Redraw,
-                 score: Tensor, # (batch, *shape, N)
-                 x_t: Tensor,   # noisy states, (batch, *shape) int64
-                 s,             # the time to go to; None for the clean data behind a noisy time 0
-                 t              # the time of x_t, alpha(t) > 0
-                 ) -> Tensor:   # (batch, *shape, N), or K states where s is None; float64
+
+def tweedie_rows(
+    kernel: Redraw,
+    score: Tensor,  # (batch, *shape, N)
+    x_t: Tensor,  # noisy states, (batch, *shape) int64
+    s,  # the time to go to; None for the clean data behind a noisy time 0
+    t,  # the time of x_t, alpha(t) > 0
+) -> Tensor:  # (batch, *shape, N), or K states where s is None; float64
     "Rows (score Q_st^-1)(y) Q_st(y, x_t), cut at 0 and normalised (Lou et al. 2024, section 4). For true scores `reverse_eq4` of `loo_from_score`. Raises TypeError, ValueError."
-    score, a_t = _check_score(kernel, score, x_t, t); pi = kernel.pi.to(score)
-    if s is not None: _step_size(s, t, len(x_t))
-    a_s = torch.ones_like(a_t) if s is None else per_item(kernel.alpha(s), x_t)[..., None]
+    score, a_t = _check_score(kernel, score, x_t, t)
+    pi = kernel.pi.to(score)
+    if s is not None:
+        _step_size(s, t, len(x_t))
+    a_s = (
+        torch.ones_like(a_t)
+        if s is None
+        else per_item(kernel.alpha(s), x_t)[..., None]
+    )
     a = a_t / a_s
-    if absorbs(kernel):                                  # the same product, without its cancellations
-        go = torch.where((x_t == kernel.mask)[..., None], _put(score * ((1 - a) / a), x_t, 0.), 0.)
-        rows = _no_mask(kernel, _put(go, x_t, (1 - go.sum(-1, keepdim=True)).clamp_min(0)), a_s)
+    if absorbs(kernel):  # the same product, without its cancellations
+        go = torch.where(
+            (x_t == kernel.mask)[..., None],
+            _put(score * ((1 - a) / a), x_t, 0.0),
+            0.0,
+        )
+        rows = _no_mask(
+            kernel,
+            _put(go, x_t, (1 - go.sum(-1, keepdim=True)).clamp_min(0)),
+            a_s,
+        )
     else:
-        back = (score - (1 - a) * score.sum(-1, keepdim=True) * pi) / a                         # score Q_st^-1
-        column = (1 - a) * pi[x_t][..., None] + a * one_hot(x_t, kernel.N)                      # Q_st(y, x_t)
+        back = (
+            score - (1 - a) * score.sum(-1, keepdim=True) * pi
+        ) / a  # score Q_st^-1
+        column = (1 - a) * pi[x_t][..., None] + a * one_hot(
+            x_t, kernel.N
+        )  # Q_st(y, x_t)
         rows = _normalised((back * column).clamp_min(0))
-    return rows if s is not None else rows[..., :kernel.K]
+    return rows if s is not None else rows[..., : kernel.K]
 
 # %% ../nbs/11_ctmc.ipynb #ff9d47b2
 def _ask_rows(rows, x, s, t, kernel):
     r = rows(x, s, t)
-    if not isinstance(r, Tensor) or r.shape not in ((*x.shape, kernel.N), (*x.shape, kernel.K)):
-        raise ValueError(f"rows: expected shape {(*x.shape, kernel.N)}, got {tuple(r.shape) if isinstance(r, Tensor) else type(r).__name__} at t = {t:.4g}")
+    if not isinstance(r, Tensor) or r.shape not in (
+        (*x.shape, kernel.N),
+        (*x.shape, kernel.K),
+    ):
+        raise ValueError(
+            f"rows: expected shape {(*x.shape, kernel.N)}, got {tuple(r.shape) if isinstance(r, Tensor) else type(r).__name__} at t = {t:.4g}"
+        )
     return check_probs(r, f"rows at t = {t:.4g}")
 
-@torch.no_grad()
-def descend(rows: Callable,       # rows(x_t, s, t) -> (batch, *shape, N) probabilities; s is None for the clean data behind a noisy time 0
-            kernel: Kernel,       # the noise that was
-            shape: tuple,         # (batch, *shape) of the states
-            times: int | Tensor,  # number of steps, or a grid from 0 to 1
-            generator: torch.Generator | None = None, # where the draws come from
-            keep_path: bool = False, # keep every state on the way
-            progress: bool = False,  # show a progress bar
-            device: str | torch.device = "cpu" # where the states live
-            ) -> Sample:          # its `calls` counts the calls of `rows`
-    "From pi at time 1 down the grid, every step a draw of `rows`. Raises TypeError, ValueError, also for rows that leave masks in the end."
-    if not callable(rows): raise TypeError(f"rows: expected a function (x_t, s, t) -> probabilities, got {type(rows).__name__}")
-    if not isinstance(shape, tuple): raise TypeError(f"shape: expected a tuple (batch, *shape), got {type(shape).__name__}")
-    shape, down = tuple(check_count(n, "shape") for n in shape), steps_down(kernel, time_grid(times))
-    if len(shape) < 2: raise ValueError(f"shape: expected (batch, *shape), got {shape}")
-    start = time.perf_counter(); x = kernel.draw_pi(shape, generator, device); path = [(1., x)]
-    for t, s in tqdm(down, disable=not progress, desc="sampling"):
-        x = draw(_ask_rows(rows, x, s, t, kernel), generator)
-        if keep_path: path.append((0. if s is None else s, x))
-    left = int((x >= kernel.K).sum())
-    if left: raise ValueError(f"rows: expected clean states at the end, got {left} of {x.numel()} tokens masked")
-    return Sample(x, len(down), time.perf_counter() - start, path if keep_path else [])
 
 @torch.no_grad()
-def descend_law(rows: Callable,      # rows(x_t, s, t) as for `descend`
-                kernel: Kernel,      # the noise that was
-                L: int,              # sequence length; N**L laws are propagated
-                times: int | Tensor  # number of steps, or a grid from 0 to 1
-                ) -> Tensor:         # (K**L,) float64, in the order of `all_states`
+def descend(
+    rows: Callable,  # rows(x_t, s, t) -> (batch, *shape, N) probabilities; s is None for the clean data behind a noisy time 0
+    kernel: Kernel,  # the noise that was
+    shape: tuple,  # (batch, *shape) of the states
+    times: int | Tensor,  # number of steps, or a grid from 0 to 1
+    generator: torch.Generator | None = None,  # where the draws come from
+    keep_path: bool = False,  # keep every state on the way
+    progress: bool = False,  # show a progress bar
+    device: str | torch.device = "cpu",  # where the states live
+) -> Sample:  # its `calls` counts the calls of `rows`
+    "From pi at time 1 down the grid, every step a draw of `rows`. Raises TypeError, ValueError, also for rows that leave masks in the end."
+    if not callable(rows):
+        raise TypeError(
+            f"rows: expected a function (x_t, s, t) -> probabilities, got {type(rows).__name__}"
+        )
+    if not isinstance(shape, tuple):
+        raise TypeError(
+            f"shape: expected a tuple (batch, *shape), got {type(shape).__name__}"
+        )
+    shape, down = (
+        tuple(check_count(n, "shape") for n in shape),
+        steps_down(kernel, time_grid(times)),
+    )
+    if len(shape) < 2:
+        raise ValueError(f"shape: expected (batch, *shape), got {shape}")
+    start = time.perf_counter()
+    x = kernel.draw_pi(shape, generator, device)
+    path = [(1.0, x)]
+    for t, s in tqdm(down, disable=not progress, desc="sampling"):
+        x = draw(_ask_rows(rows, x, s, t, kernel), generator)
+        if keep_path:
+            path.append((0.0 if s is None else s, x))
+    left = int((x >= kernel.K).sum())
+    if left:
+        raise ValueError(
+            f"rows: expected clean states at the end, got {left} of {x.numel()} tokens masked"
+        )
+    return Sample(
+        x, len(down), time.perf_counter() - start, path if keep_path else []
+    )
+
+
+@torch.no_grad()
+def descend_law(
+    rows: Callable,  # rows(x_t, s, t) as for `descend`
+    kernel: Kernel,  # the noise that was
+    L: int,  # sequence length; N**L laws are propagated
+    times: int | Tensor,  # number of steps, or a grid from 0 to 1
+) -> Tensor:  # (K**L,) float64, in the order of `all_states`
     "The exact law of `descend`, propagated over all sequences. Raises TypeError, ValueError."
     down, states = steps_down(kernel, time_grid(times)), all_states(kernel.N, L)
     law = kernel.pi[states].prod(-1)
     for t, s in down:
-        now = law > 0                                                   # what cannot happen is not asked about
+        now = law > 0  # what cannot happen is not asked about
         step = _ask_rows(rows, states[now], s, t, kernel).double()
-        r = torch.full((*states.shape, kernel.N), 1 / kernel.N, dtype=torch.float64)
-        r[now] = pad(step, (0, kernel.N - step.shape[-1])) / step.sum(-1, keepdim=True)
+        r = torch.full(
+            (*states.shape, kernel.N), 1 / kernel.N, dtype=torch.float64
+        )
+        r[now] = pad(step, (0, kernel.N - step.shape[-1])) / step.sum(
+            -1, keepdim=True
+        )
         law = propagate(law, r)
     law = law.reshape([kernel.N] * L)[(slice(kernel.K),) * L].flatten()
-    if law.sum() < 1 - 1e-8: raise ValueError(f"rows: expected clean states at the end, got masks with probability {1 - law.sum().item():.3g}")
+    if law.sum() < 1 - 1e-8:
+        raise ValueError(
+            f"rows: expected clean states at the end, got masks with probability {1 - law.sum().item():.3g}"
+        )
     return law
 
-def gauss_legendre(n: int,       # nodes
-                   a: float = 0., # from
-                   b: float = 1. # to
-                   ) -> tuple[Tensor, Tensor]: # nodes (n,), increasing, none at an end; weights (n,); float64
+
+def gauss_legendre(
+    n: int,  # nodes
+    a: float = 0.0,  # from
+    b: float = 1.0,  # to
+) -> tuple[
+    Tensor, Tensor
+]:  # nodes (n,), increasing, none at an end; weights (n,); float64
     "Gauss-Legendre quadrature on [a, b]: exact for polynomials of degree 2n - 1. Raises TypeError, ValueError."
-    if not (math.isfinite(a) and math.isfinite(b) and a < b): raise ValueError(f"a: expected finite ends a < b, got {a} and {b}")
+    if not (math.isfinite(a) and math.isfinite(b) and a < b):
+        raise ValueError(f"a: expected finite ends a < b, got {a} and {b}")
     x, w = np.polynomial.legendre.leggauss(check_count(n, "n"))
-    return torch.as_tensor((a + b) / 2 + (b - a) / 2 * x), torch.as_tensor((b - a) / 2 * w)
+    return torch.as_tensor((a + b) / 2 + (b - a) / 2 * x), torch.as_tensor(
+        (b - a) / 2 * w
+    )

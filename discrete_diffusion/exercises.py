@@ -24,76 +24,164 @@ from .core import *
 
 # %% ../nbs/91_exercises.ipynb #a31aebe0
 _MARK = re.compile(r"#\|[ \t]*(exercise|check|wrong)\b[ \t]*(.*)")
-_ABOUT = re.compile(r"(\d+\.\d+)(?:[ \t]+([A-Za-z_][\w.]*(?:[ \t]*,[ \t]*[A-Za-z_][\w.]*)*))?[ \t]+(★{1,4})[ \t]+(\d+)[ \t]?min(?:[ \t]+(extra))?[ \t]*")
+_ABOUT = re.compile(
+    r"(\d+\.\d+)(?:[ \t]+([A-Za-z_][\w.]*(?:[ \t]*,[ \t]*[A-Za-z_][\w.]*)*))?[ \t]+(★{1,4})[ \t]+(\d+)[ \t]?min(?:[ \t]+(extra))?[ \t]*"
+)
+
 
 @dataclass
 class Exercise:
     "An exercise as it stands in a solved notebook."
-    number: str       # '3.1': chapter and place
-    chapter: str      # the notebook's name
-    title: str        # from the heading of the task
-    stars: int        # difficulty, 1 to 4
-    minutes: int      # for a learner
-    extra: bool       # can it be left out by someone who is short of time?
-    names: list[str]  # what the learner writes
-    source: str       # the solution's cell, without directives
-    given: str        # the learner's cell before anything is written in it
-    at: dict = field(default_factory=dict, repr=False) # place in the notebook of 'task', 'exercise', 'check', 'wrong'
 
-    def headed(self, task: str # the markdown of its task
-               ) -> str:
+    number: str  # '3.1': chapter and place
+    chapter: str  # the notebook's name
+    title: str  # from the heading of the task
+    stars: int  # difficulty, 1 to 4
+    minutes: int  # for a learner
+    extra: bool  # can it be left out by someone who is short of time?
+    names: list[str]  # what the learner writes
+    source: str  # the solution's cell, without directives
+    given: str  # the learner's cell before anything is written in it
+    at: dict = field(
+        default_factory=dict, repr=False
+    )  # place in the notebook of 'task', 'exercise', 'check', 'wrong'
+
+    def headed(
+        self,
+        task: str,  # the markdown of its task
+    ) -> str:
         "The task with a line below its heading that says stars and minutes."
-        return re.sub(rf"^(#+ Exercise {re.escape(self.number)}: .+)$", rf"\1\n\n{'★' * self.stars} · about {self.minutes} minutes{' · extra' * self.extra}", task, count=1, flags=re.M)
+        return re.sub(
+            rf"^(#+ Exercise {re.escape(self.number)}: .+)$",
+            rf"\1\n\n{'★' * self.stars} · about {self.minutes} minutes{' · extra' * self.extra}",
+            task,
+            count=1,
+            flags=re.M,
+        )
 
     @property
     def bug(self) -> bool:
         "Does the learner start from code that runs, and has a bug, so that the check has something to say about it? (`x[..., None]` is no blank.)"
         nodes = list(ast.walk(ast.parse(self.given)))
-        indices = {id(n) for s in nodes if isinstance(s, ast.Subscript) for n in ast.walk(s.slice)}
-        blank = any(isinstance(n, ast.Constant) and n.value is ... and id(n) not in indices for n in nodes)
-        return not blank and not any(isinstance(n, ast.Name) and n.id == "NotImplementedError" for n in nodes)
+        indices = {
+            id(n)
+            for s in nodes
+            if isinstance(s, ast.Subscript)
+            for n in ast.walk(s.slice)
+        }
+        blank = any(
+            isinstance(n, ast.Constant)
+            and n.value is ...
+            and id(n) not in indices
+            for n in nodes
+        )
+        return not blank and not any(
+            isinstance(n, ast.Name) and n.id == "NotImplementedError"
+            for n in nodes
+        )
+
 
 def _bare(source: str) -> str:
     "A cell without the directive lines on top."
     lines = source.split("\n")
-    while lines and re.match(r"\s*#\|", lines[0]): lines.pop(0)
+    while lines and re.match(r"\s*#\|", lines[0]):
+        lines.pop(0)
     return "\n".join(lines).strip("\n")
+
 
 def _marks(source: str) -> list[tuple[str, str]]:
     "The marks on top of a cell: what kind, and what they say."
-    top = itertools.takewhile(lambda line: re.match(r"\s*#\|", line), source.split("\n"))
+    top = itertools.takewhile(
+        lambda line: re.match(r"\s*#\|", line), source.split("\n")
+    )
     return [m.groups() for line in top if (m := _MARK.match(line.strip()))]
 
-def find_exercises(nb,          # a solved notebook, as nbformat reads it
-                   chapter: str # its name, as in '03_forward'
-                   ) -> list[Exercise]: # in their order
+
+def find_exercises(
+    nb,  # a solved notebook, as nbformat reads it
+    chapter: str,  # its name, as in '03_forward'
+) -> list[Exercise]:  # in their order
     "The exercises of a notebook. Raises ValueError, naming chapter and cell, where marks or order are not as they should be."
     found, cells = [], nb.cells
-    def stop(i, what): raise ValueError(f"{chapter}, cell {i}: {what}")
+
+    def stop(i, what):
+        raise ValueError(f"{chapter}, cell {i}: {what}")
+
     for i, cell in enumerate(cells):
-        for kind, about in _marks(cell.source) if cell.cell_type == "code" else ():
+        for kind, about in (
+            _marks(cell.source) if cell.cell_type == "code" else ()
+        ):
             if kind == "exercise":
                 m = _ABOUT.fullmatch(about)
-                if not m: stop(i, f"expected a mark like '#| exercise 3.1 name ★★ 10min', got {about!r}")
+                if not m:
+                    stop(
+                        i,
+                        f"expected a mark like '#| exercise 3.1 name ★★ 10min', got {about!r}",
+                    )
                 number, names, stars, minutes, extra = m.groups()
-                if number != f"{int(chapter[:2])}.{len(found) + 1}": stop(i, f"expected exercise {int(chapter[:2])}.{len(found) + 1}, got {number}")
-                heading = i and cells[i - 1].cell_type == "markdown" and re.search(rf"^#+ Exercise {re.escape(number)}: (.+)$", cells[i - 1].source, re.M)
-                if not heading: stop(i, f"expected a task above it, markdown with a heading '### Exercise {number}: ...'")
+                if number != f"{int(chapter[:2])}.{len(found) + 1}":
+                    stop(
+                        i,
+                        f"expected exercise {int(chapter[:2])}.{len(found) + 1}, got {number}",
+                    )
+                heading = (
+                    i
+                    and cells[i - 1].cell_type == "markdown"
+                    and re.search(
+                        rf"^#+ Exercise {re.escape(number)}: (.+)$",
+                        cells[i - 1].source,
+                        re.M,
+                    )
+                )
+                if not heading:
+                    stop(
+                        i,
+                        f"expected a task above it, markdown with a heading '### Exercise {number}: ...'",
+                    )
                 source = _bare(cell.source)
-                try: names = _targets(source, names)
-                except (ValueError, SyntaxError) as e: stop(i, f"exercise {number}: {e}")
-                try: given = _given(source, names, number, cells[i - 1].source)
-                except (ValueError, SyntaxError) as e: stop(i - 1, f"exercise {number}: {e}")
-                found.append(Exercise(number, chapter, heading[1].strip(), len(stars), int(minutes), bool(extra), names, source, given, {"task": i - 1, "exercise": i}))
+                try:
+                    names = _targets(source, names)
+                except (ValueError, SyntaxError) as e:
+                    stop(i, f"exercise {number}: {e}")
+                try:
+                    given = _given(source, names, number, cells[i - 1].source)
+                except (ValueError, SyntaxError) as e:
+                    stop(i - 1, f"exercise {number}: {e}")
+                found.append(
+                    Exercise(
+                        number,
+                        chapter,
+                        heading[1].strip(),
+                        len(stars),
+                        int(minutes),
+                        bool(extra),
+                        names,
+                        source,
+                        given,
+                        {"task": i - 1, "exercise": i},
+                    )
+                )
                 continue
             e = found[-1] if found else None
-            if not e or about.strip() != e.number: stop(i, f"{kind} {about}: there is no exercise of that number above it, or another one between")
-            if kind in e.at: stop(i, f"a second {kind} {about}")
-            if kind == "check" and any(c.cell_type == "code" for c in cells[e.at["exercise"] + 1:i]): stop(i, f"check {about}: expected it to be the next code cell after the exercise")
+            if not e or about.strip() != e.number:
+                stop(
+                    i,
+                    f"{kind} {about}: there is no exercise of that number above it, or another one between",
+                )
+            if kind in e.at:
+                stop(i, f"a second {kind} {about}")
+            if kind == "check" and any(
+                c.cell_type == "code" for c in cells[e.at["exercise"] + 1 : i]
+            ):
+                stop(
+                    i,
+                    f"check {about}: expected it to be the next code cell after the exercise",
+                )
             e.at[kind] = i
     for e in found:
         for kind in ("check", "wrong"):
-            if kind not in e.at: stop(e.at["exercise"], f"exercise {e.number} has no {kind}")
+            if kind not in e.at:
+                stop(e.at["exercise"], f"exercise {e.number} has no {kind}")
     return found
 
 # %% ../nbs/91_exercises.ipynb #4fb90a16
@@ -102,90 +190,211 @@ def _named(tree, name: str) -> list:
     head, _, rest = name.partition(".")
     hit = []
     for node in getattr(tree, "body", []):
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == head: hit += _named(node, rest) if rest else [node]
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        if not rest and any(isinstance(n, ast.Name) and n.id == head for t in targets for n in ast.walk(t)): hit.append(node)
+        if (
+            isinstance(node, (ast.FunctionDef, ast.ClassDef))
+            and node.name == head
+        ):
+            hit += _named(node, rest) if rest else [node]
+        targets = (
+            node.targets
+            if isinstance(node, ast.Assign)
+            else [node.target]
+            if isinstance(node, ast.AnnAssign)
+            else []
+        )
+        if not rest and any(
+            isinstance(n, ast.Name) and n.id == head
+            for t in targets
+            for n in ast.walk(t)
+        ):
+            hit.append(node)
     return hit
+
 
 def _targets(source: str, names: str | None) -> list[str]:
     "What is to be written: the names given, or the only definition, or all assignments."
     tree = ast.parse(source)
-    if names: names = [n.strip() for n in names.split(",")]
+    if names:
+        names = [n.strip() for n in names.split(",")]
     else:
-        defined = [n.name for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
-        names = defined or [t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)]
-        if len(set(defined)) > 1 or not names: raise ValueError("say in the mark which name the learner writes")
+        defined = [
+            n.name
+            for n in tree.body
+            if isinstance(n, (ast.FunctionDef, ast.ClassDef))
+        ]
+        names = defined or [
+            t.id
+            for n in tree.body
+            if isinstance(n, ast.Assign)
+            for t in n.targets
+            if isinstance(t, ast.Name)
+        ]
+        if len(set(defined)) > 1 or not names:
+            raise ValueError("say in the mark which name the learner writes")
     for n in names:
-        if not _named(tree, n): raise ValueError(f"the cell defines no {n}")
+        if not _named(tree, n):
+            raise ValueError(f"the cell defines no {n}")
     return list(dict.fromkeys(names))
 
-def _is_doc(node) -> bool: return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+def _is_doc(node) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
 
 def _span(node, lines: list[str]) -> tuple[int, int]:
     "First line and the line after the last of a node, decorators and the comments that hang on its end included."
-    first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))]) - 1
+    first = (
+        min(
+            [
+                node.lineno,
+                *(d.lineno for d in getattr(node, "decorator_list", [])),
+            ]
+        )
+        - 1
+    )
     end, indent = node.end_lineno, node.col_offset
-    while end < len(lines) and (not lines[end].strip() or lines[end].lstrip().startswith("#") and len(lines[end]) - len(lines[end].lstrip()) > indent): end += 1
-    while not lines[end - 1].strip(): end -= 1
+    while end < len(lines) and (
+        not lines[end].strip()
+        or lines[end].lstrip().startswith("#")
+        and len(lines[end]) - len(lines[end].lstrip()) > indent
+    ):
+        end += 1
+    while not lines[end - 1].strip():
+        end -= 1
     return first, end
+
 
 def _emptied(node, lines: list[str], number: str) -> list[str]:
     "The lines of a definition without its answer."
     first, end = _span(node, lines)
     if not isinstance(node, ast.FunctionDef):
-        if isinstance(node, ast.ClassDef): raise ValueError(f"name the methods to be written, as in {node.name}.method")
+        if isinstance(node, ast.ClassDef):
+            raise ValueError(
+                f"name the methods to be written, as in {node.name}.method"
+            )
         left = node.targets if isinstance(node, ast.Assign) else [node.target]
-        if not all(isinstance(t, ast.Name) for t in left): raise ValueError("an answer is assigned to one name")
-        return [" " * node.col_offset + " = ".join([*(t.id for t in left), "..."])]
+        if not all(isinstance(t, ast.Name) for t in left):
+            raise ValueError("an answer is assigned to one name")
+        return [
+            " " * node.col_offset + " = ".join([*(t.id for t in left), "..."])
+        ]
     body = node.body[1:] if _is_doc(node.body[0]) else node.body
     kept = list(itertools.takewhile(_is_guard, body))
-    answer = body[len(kept):]
+    answer = body[len(kept) :]
     stub = f'raise NotImplementedError("exercise {number}")'
-    if not answer: return lines[first:node.end_lineno] + [" " * node.body[-1].col_offset + stub]
-    above = max([n.end_lineno for n in node.body[:node.body.index(answer[0])]] or [first])
-    line, col = answer[0].lineno - 1, len(lines[answer[0].lineno - 1].encode()[:answer[0].col_offset].decode())
-    if lines[line][:col].strip(): return lines[first:line] + [lines[line][:col] + stub]       # def f(x): return x
-    while line > above and re.match(r"\s*#|\s*$", lines[line - 1]): line -= 1                  # comments that lead to the answer
+    if not answer:
+        return lines[first : node.end_lineno] + [
+            " " * node.body[-1].col_offset + stub
+        ]
+    above = max(
+        [n.end_lineno for n in node.body[: node.body.index(answer[0])]]
+        or [first]
+    )
+    line, col = (
+        answer[0].lineno - 1,
+        len(
+            lines[answer[0].lineno - 1]
+            .encode()[: answer[0].col_offset]
+            .decode()
+        ),
+    )
+    if lines[line][:col].strip():
+        return lines[first:line] + [
+            lines[line][:col] + stub
+        ]  # def f(x): return x
+    while line > above and re.match(r"\s*#|\s*$", lines[line - 1]):
+        line -= 1  # comments that lead to the answer
     return lines[first:line] + [" " * col + stub]
+
 
 def _is_guard(node) -> bool:
     "Does a statement do nothing but refuse bad arguments?"
     call = node.value if isinstance(node, (ast.Expr, ast.Assign)) else None
-    name = call and isinstance(call, ast.Call) and (call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", ""))
-    return bool(name) and re.match("_?check", name) is not None or isinstance(node, ast.If) and not node.orelse and all(isinstance(n, ast.Raise) for n in node.body)
+    name = (
+        call
+        and isinstance(call, ast.Call)
+        and (
+            call.func.attr
+            if isinstance(call.func, ast.Attribute)
+            else getattr(call.func, "id", "")
+        )
+    )
+    return (
+        bool(name)
+        and re.match("_?check", name) is not None
+        or isinstance(node, ast.If)
+        and not node.orelse
+        and all(isinstance(n, ast.Raise) for n in node.body)
+    )
+
 
 def _given(source: str, names: list[str], number: str, task: str) -> str:
     "The learner's cell: each name emptied, or as a fenced block of the task has it."
     lines, tree, cuts = source.split("\n"), ast.parse(source), []
-    blocks = [textwrap.dedent(b) for b in re.findall(r"^```python\n(.*?)\n```", task, re.M | re.S)]
+    blocks = [
+        textwrap.dedent(b)
+        for b in re.findall(r"^```python\n(.*?)\n```", task, re.M | re.S)
+    ]
     for name in names:
-        scaffold = next((b for b in blocks if _named(ast.parse(b), name)), None) if "." not in name else None
+        scaffold = (
+            next((b for b in blocks if _named(ast.parse(b), name)), None)
+            if "." not in name
+            else None
+        )
         for node in _named(tree, name):
-            new = _emptied(node, lines, number) if scaffold is None else scaffold.split("\n") if scaffold else []
+            new = (
+                _emptied(node, lines, number)
+                if scaffold is None
+                else scaffold.split("\n")
+                if scaffold
+                else []
+            )
             cuts.append((*_span(node, lines), new))
-            if scaffold: scaffold = ""           # it stands for all of them
-    for first, end, new in sorted(cuts, reverse=True): lines[first:end] = new
+            if scaffold:
+                scaffold = ""  # it stands for all of them
+    for first, end, new in sorted(cuts, reverse=True):
+        lines[first:end] = new
     return "\n".join(lines)
 
 # %% ../nbs/91_exercises.ipynb #bb1f8655
 _STATE = {"recording": False, "chapter": None}
 
+
 def progress_file() -> Path:
     "Where progress is kept: $DISCRETE_DIFFUSION_PROGRESS, or a file in the user's folder."
-    return Path(os.environ.get("DISCRETE_DIFFUSION_PROGRESS") or "~/.local/share/discrete_diffusion/progress.jsonl").expanduser()
+    return Path(
+        os.environ.get("DISCRETE_DIFFUSION_PROGRESS")
+        or "~/.local/share/discrete_diffusion/progress.jsonl"
+    ).expanduser()
+
 
 def _read_log(path: Path) -> tuple[list[dict], int]:
     "The records of a log, and how many lines are none."
-    try: lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError: return [], 0
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return [], 0
     good, bad = [], 0
     for line in filter(None, (l.strip() for l in lines)):
-        try: entry = json.loads(line)
-        except (ValueError, RecursionError): entry = None
-        fine = isinstance(entry, dict) and isinstance(entry.get("number"), str) and entry.get("state") in ("solved", "reference")
-        if fine: good.append(entry)
-        else: bad += 1
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            entry = None
+        fine = (
+            isinstance(entry, dict)
+            and isinstance(entry.get("number"), str)
+            and entry.get("state") in ("solved", "reference")
+        )
+        if fine:
+            good.append(entry)
+        else:
+            bad += 1
     return good, bad
+
 
 def _log(entry: dict | None = None) -> list[dict]:
     "All records, after adding one. Never raises: what cannot be kept is said."
@@ -195,51 +404,101 @@ def _log(entry: dict | None = None) -> list[dict]:
         with FileLock(f"{path}.lock", timeout=10):
             good, bad = _read_log(path)
             if bad:
-                aside = next(p for i in itertools.count(1) if not (p := path.with_name(f"{path.stem}.damaged-{i}{path.suffix}")).exists())
+                aside = next(
+                    p
+                    for i in itertools.count(1)
+                    if not (
+                        p := path.with_name(
+                            f"{path.stem}.damaged-{i}{path.suffix}"
+                        )
+                    ).exists()
+                )
                 os.replace(path, aside)
-                write_atomically(path, "".join(json.dumps(e) + "\n" for e in good).encode())
-                print(f"The record of your progress was damaged. It is set aside as {aside.name}; {len(good)} entries could be read and are kept.")
+                write_atomically(
+                    path, "".join(json.dumps(e) + "\n" for e in good).encode()
+                )
+                print(
+                    f"The record of your progress was damaged. It is set aside as {aside.name}; {len(good)} entries could be read and are kept."
+                )
             if entry:
-                with open(path, "ab") as f: f.write((json.dumps(entry) + "\n").encode()); f.flush(); os.fsync(f.fileno())
+                with open(path, "ab") as f:
+                    f.write((json.dumps(entry) + "\n").encode())
+                    f.flush()
+                    os.fsync(f.fileno())
                 good.append(entry)
         return good
     except (OSError, Timeout) as e:
-        print(f"Your progress cannot be kept ({getattr(e, 'strerror', None) or 'its file is locked'}). The exercises work without it.")
+        print(
+            f"Your progress cannot be kept ({getattr(e, 'strerror', None) or 'its file is locked'}). The exercises work without it."
+        )
         return []
 
-def _record(number: str, state: str):
-    if _STATE["recording"]: _log(dict(number=number, state=state, at=time.strftime("%Y-%m-%d %H:%M:%S")))
 
-def progress() -> dict[str, str]: # number: 'solved' or 'reference'
+def _record(number: str, state: str):
+    if _STATE["recording"]:
+        _log(
+            dict(
+                number=number,
+                state=state,
+                at=time.strftime("%Y-%m-%d %H:%M:%S"),
+            )
+        )
+
+
+def progress() -> dict[str, str]:  # number: 'solved' or 'reference'
     "What has been done so far. Solved stays solved, whatever comes after."
     done = {}
     for e in _log():
-        if done.get(e["number"]) != "solved": done[e["number"]] = e["state"]
+        if done.get(e["number"]) != "solved":
+            done[e["number"]] = e["state"]
     return done
 
 # %% ../nbs/91_exercises.ipynb #61029113
 class CheckFailed(AssertionError):
     "What a check says to a learner: one or two sentences, and in a notebook nothing else."
-    def __init__(self, number: str,   # of the exercise
-                 stage: str,          # 'not attempted', 'error', 'shape', 'property' or 'value'
-                 sentence: str):      # what is wrong, and where to look
+
+    def __init__(
+        self,
+        number: str,  # of the exercise
+        stage: str,  # 'not attempted', 'error', 'shape', 'property' or 'value'
+        sentence: str,
+    ):  # what is wrong, and where to look
         super().__init__(f"Exercise {number}, {stage}: {sentence}")
         self.number, self.stage, self.sentence = number, stage, sentence
-    def _render_traceback_(self): return [str(self)]       # IPython shows this in place of a traceback
+
+    def _render_traceback_(self):
+        return [str(self)]  # IPython shows this in place of a traceback
+
 
 def _show(x) -> str:
     "A value in a few characters."
-    if isinstance(x, Tensor): x = x.detach().cpu().tolist() if x.numel() <= 9 else f"a tensor of shape {tuple(x.shape)}"
-    if isinstance(x, float): return f"{x:.6g}"
-    if isinstance(x, (list, tuple)): return "[" + ", ".join(map(_show, x)) + "]"
+    if isinstance(x, Tensor):
+        x = (
+            x.detach().cpu().tolist()
+            if x.numel() <= 9
+            else f"a tensor of shape {tuple(x.shape)}"
+        )
+    if isinstance(x, float):
+        return f"{x:.6g}"
+    if isinstance(x, (list, tuple)):
+        return "[" + ", ".join(map(_show, x)) + "]"
     text = x if isinstance(x, str) and x else repr(x)
     return text if len(text) <= 80 else text[:77] + "..."
 
+
 def _blank(x) -> bool:
     "Is there a `...` left in an answer?"
-    return x is ... or isinstance(x, (list, tuple)) and any(map(_blank, x)) or isinstance(x, dict) and any(map(_blank, x.values()))
+    return (
+        x is ...
+        or isinstance(x, (list, tuple))
+        and any(map(_blank, x))
+        or isinstance(x, dict)
+        and any(map(_blank, x.values()))
+    )
+
 
 _BLANK = "there is nothing to check yet. Write your answer in the cell above, run it, then run this one."
+
 
 class Checker:
     "The voice of a check: `c` in `def check(c, ...)`. Every method stops at the first thing that is wrong."
@@ -269,7 +528,7 @@ class Checker:
             sentence += f" (Seen with {told}.)"
         raise CheckFailed(self.number, stage, sentence)
 
-    def each(self, **inputs): # name=[values], small ones first
+    def each(self, **inputs):  # name=[values], small ones first
         "Go through all combinations; what fails first is reported with its input."
         for values in itertools.product(*inputs.values()):
             self.input = dict(zip(inputs, values))
@@ -287,11 +546,28 @@ class Checker:
         dtype: torch.dtype | None = None,  # None: any
     ):
         "A tensor of this shape and kind, without NaN; returns it."
-        if _blank(got): self.fail("not attempted", _BLANK)
-        if got is None: self.fail("shape", f"expected a tensor for {what}, got None: is a `return` missing?")
-        if not isinstance(got, Tensor): self.fail("shape", f"expected a tensor for {what}, got {type(got).__name__}.")
-        if shape is not None and tuple(got.shape) != tuple(shape): self.fail("shape", f"expected shape {tuple(shape)} for {what}, got {tuple(got.shape)}.")
-        if whole is not None and whole != (got.dtype == torch.int64): self.fail("shape", f"expected {'states, torch.int64,' if whole else 'floating point numbers'} for {what}, got {got.dtype}.")
+        if _blank(got):
+            self.fail("not attempted", _BLANK)
+        if got is None:
+            self.fail(
+                "shape",
+                f"expected a tensor for {what}, got None: is a `return` missing?",
+            )
+        if not isinstance(got, Tensor):
+            self.fail(
+                "shape",
+                f"expected a tensor for {what}, got {type(got).__name__}.",
+            )
+        if shape is not None and tuple(got.shape) != tuple(shape):
+            self.fail(
+                "shape",
+                f"expected shape {tuple(shape)} for {what}, got {tuple(got.shape)}.",
+            )
+        if whole is not None and whole != (got.dtype == torch.int64):
+            self.fail(
+                "shape",
+                f"expected {'states, torch.int64,' if whole else 'floating point numbers'} for {what}, got {got.dtype}.",
+            )
         if dtype is not None and got.dtype != dtype:
             self.fail("shape", f"expected {dtype} for {what}, got {got.dtype}.")
         if got.is_floating_point() and bool(got.isnan().any()):
@@ -306,15 +582,23 @@ class Checker:
             )
         return got
 
-    def holds(self, true, sentence: str): # sentence: what must hold
+    def holds(self, true, sentence: str):  # sentence: what must hold
         "A property."
-        if not bool(true): self.fail("property", sentence)
+        if not bool(true):
+            self.fail("property", sentence)
 
     def law(self, p, axis: int = -1, what: str = "the result"):
         "Probabilities: none negative, sums of one along the axis."
-        self.holds((p >= 0).all(), f"there is a negative probability in {what}, {_show(p.min())}.")
-        worst = p.sum(axis).flatten(); worst = worst[(worst - 1).abs().argmax()]
-        self.holds((worst - 1).abs() < 1e-6, f"Each row of {what} must sum to one, one sums to {_show(worst)}.")
+        self.holds(
+            (p >= 0).all(),
+            f"there is a negative probability in {what}, {_show(p.min())}.",
+        )
+        worst = p.sum(axis).flatten()
+        worst = worst[(worst - 1).abs().argmax()]
+        self.holds(
+            (worst - 1).abs() < 1e-6,
+            f"Each row of {what} must sum to one, one sums to {_show(worst)}.",
+        )
 
     def close(
         self,
@@ -322,33 +606,59 @@ class Checker:
         want,
         what: str = "",
         tol: float = 1e-9,  # of the difference; up to 1e-6, relative to what is above 1
-        slips: dict | None = None,  # {name of a mistake: what it would give, or a function that says so}
+        slips: dict
+        | None = None,  # {name of a mistake: what it would give, or a function that says so}
         tell: bool = True,  # say which value was expected; False where the value is what the learner is to find
-        like: dict | None = None,  # slips, in the order in which they are believed
+        like: dict
+        | None = None,  # slips, in the order in which they are believed
     ):
         "The value, within `tol`; if it is that of exactly one slip instead, or of the first in `like`, the name of that mistake."
         self.margin = None
-        if _blank(got): self.fail("not attempted", _BLANK)
-        try: a, b = torch.broadcast_tensors(*(torch.as_tensor(v, dtype=torch.float64) for v in (got, want)))
-        except (RuntimeError, TypeError, ValueError): self.fail("shape", f"expected {what or 'a number'}{f' like {_show(want)}' if tell else ', a number'}, got {_show(got)}.")
+        if _blank(got):
+            self.fail("not attempted", _BLANK)
+        try:
+            a, b = torch.broadcast_tensors(
+                *(torch.as_tensor(v, dtype=torch.float64) for v in (got, want))
+            )
+        except (RuntimeError, TypeError, ValueError):
+            self.fail(
+                "shape",
+                f"expected {what or 'a number'}{f' like {_show(want)}' if tell else ', a number'}, got {_show(got)}.",
+            )
         a, b = a.detach(), b.detach()
         off = _apart(a, b)
-        if not bool((off > _allowed(b, tol)).any()): return
+        if not bool((off > _allowed(b, tol)).any()):
+            return
         at = _place(off)
         where = f" at {at}" if at else ""
         low = isinstance(got, Tensor) and got.dtype != torch.float64
         near = max(tol, 1e-5 if low else 1e-9)
-        fit = _fitting(a, b, like or {}, near)[:1] or _fitting(a, b, slips or {}, near)
+        fit = _fitting(a, b, like or {}, near)[:1] or _fitting(
+            a, b, slips or {}, near
+        )
         same = fit[0] if len(fit) == 1 else None
         expected, came = b[tuple(at)].item(), a[tuple(at)].item()
         twin = ""
         if _show(came) == _show(expected):
             single = torch.equal(a.float().double(), a)
-            twin = "? Float64 is wanted" if single else " on the way, or is a small constant in it?"
+            twin = (
+                "? Float64 is wanted"
+                if single
+                else " on the way, or is a small constant in it?"
+            )
             twin = f", {abs(came - expected):.0e} off: was it worked out in float32{twin}"
-        said = f"expected {_show(expected)}, got {_show(came)}{twin}{'' if twin.endswith('?') else '.'}" if tell else f"{_show(came)} is too {'large' if came > expected else 'small'}."
+        said = (
+            f"expected {_show(expected)}, got {_show(came)}{twin}{'' if twin.endswith('?') else '.'}"
+            if tell
+            else f"{_show(came)} is too {'large' if came > expected else 'small'}."
+        )
         looks = f" It looks like {same}." if same else ""
-        self.fail("value", f"{what or 'the result'}{where}: {said}{looks}", at, a.shape)
+        self.fail(
+            "value",
+            f"{what or 'the result'}{where}: {said}{looks}",
+            at,
+            a.shape,
+        )
 
     def refuses(
         self,
@@ -360,8 +670,10 @@ class Checker:
         "ValueError or TypeError for what cannot be served."
         if len(args) == 1 and isinstance(args[0], str):
             args, says = (), args[0]
-        try: call(*args, **options)
-        except (ValueError, TypeError): return
+        try:
+            call(*args, **options)
+        except (ValueError, TypeError):
+            return
         self.fail("property", says)
 
     def draws(
@@ -372,12 +684,21 @@ class Checker:
         rate: float = 1e-6,  # of false alarms
     ):
         "Independent draws follow a law: total variation below a limit that honest draws pass with probability 1 - rate (Weissman et al. 2003; with a law for each draw the same, by Hoeffding's inequality)."
-        if law.ndim > 1: law = law.reshape(-1, law.shape[-1]).mean(0)
+        if law.ndim > 1:
+            law = law.reshape(-1, law.shape[-1]).mean(0)
         n, S = got.numel(), len(law)
         limit = lambda r: _limit(n, S, r)
-        tv = (got.flatten().bincount(minlength=S)[:S] / n - law).abs().sum().item() / 2
-        self.margin = tv - limit(rate) - 2 * limit(1e-3)             # a mistake that is seen this far out is caught with probability .999
-        if tv > limit(rate): self.fail("value", f"{what} are off: {n:,} of them lie {tv:.4f} from their law in total variation, luck explains {limit(rate):.4f}.")
+        tv = (
+            got.flatten().bincount(minlength=S)[:S] / n - law
+        ).abs().sum().item() / 2
+        self.margin = (
+            tv - limit(rate) - 2 * limit(1e-3)
+        )  # a mistake that is seen this far out is caught with probability .999
+        if tv > limit(rate):
+            self.fail(
+                "value",
+                f"{what} are off: {n:,} of them lie {tv:.4f} from their law in total variation, luck explains {limit(rate):.4f}.",
+            )
 
 
 def _limit(n: int, S: int, rate: float) -> float:
@@ -424,67 +745,132 @@ def _unlike(a: Tensor, b: Tensor, tol: float) -> bool:
     return bool(((_apart(a, b) > _allowed(b, tol)) & ~both).any())
 
 # %% ../nbs/91_exercises.ipynb #a9981fe7
-_CHECKS: dict[str, Callable] = {}        # the checks that this session has seen
-BANK: list[dict] = []                    # every wrong answer that was tried, and what became of it
-_TRIES: dict[str, list] = {}             # predictions that this session has given
-_BORROWED: set[str] = set()              # exercises whose reference this session uses
+_CHECKS: dict[str, Callable] = {}  # the checks that this session has seen
+BANK: list[
+    dict
+] = []  # every wrong answer that was tried, and what became of it
+_TRIES: dict[str, list] = {}  # predictions that this session has given
+_BORROWED: set[str] = set()  # exercises whose reference this session uses
+
 
 def _judge(number: str, fn: Callable, answers, tries=()) -> CheckFailed | None:
     "What the check says about these answers; None if it has nothing to say."
     c = Checker(number)
     c.tries = tries if isinstance(tries, list) else list(tries)
     try:
-        if _blank(list(answers)): c.fail("not attempted", _BLANK)
+        if _blank(list(answers)):
+            c.fail("not attempted", _BLANK)
         fn(c, *answers)
-    except CheckFailed as e: e.margin = c.margin; return e
+    except CheckFailed as e:
+        e.margin = c.margin
+        return e
     except Exception as e:
         try:
-            if isinstance(e, NotImplementedError) and "exercise" in str(e) or "ellipsis" in str(e): c.fail("not attempted", _BLANK)
-            mine = {f.__code__.co_filename for a in answers if (f := inspect.unwrap(a) if callable(a) else None) and hasattr(f, "__code__")} - {getattr(fn, "__code__", fn).co_filename}
-            lines = [f.line for f in traceback.extract_tb(e.__traceback__) if f.filename in mine and f.line]
-            c.fail("error", f"{type(e).__name__}: {str(e) or 'no message'}" + (f", at your line `{lines[-1].strip()}`." if lines else "."))
-        except CheckFailed as said: return said
+            if (
+                isinstance(e, NotImplementedError)
+                and "exercise" in str(e)
+                or "ellipsis" in str(e)
+            ):
+                c.fail("not attempted", _BLANK)
+            mine = {
+                f.__code__.co_filename
+                for a in answers
+                if (f := inspect.unwrap(a) if callable(a) else None)
+                and hasattr(f, "__code__")
+            } - {getattr(fn, "__code__", fn).co_filename}
+            lines = [
+                f.line
+                for f in traceback.extract_tb(e.__traceback__)
+                if f.filename in mine and f.line
+            ]
+            c.fail(
+                "error",
+                f"{type(e).__name__}: {str(e) or 'no message'}"
+                + (f", at your line `{lines[-1].strip()}`." if lines else "."),
+            )
+        except CheckFailed as said:
+            return said
     return None
 
-def check_answer(number: str, # of the exercise
-                 *answers     # what the learner wrote
-                 ) -> Callable:
+
+def check_answer(
+    number: str,  # of the exercise
+    *answers,  # what the learner wrote
+) -> Callable:
     "Decorator: check the answers with the function below it, `def check(c, *answers)`, at once. Raises `CheckFailed`, or says that it is solved."
+
     def run(fn):
         _CHECKS[number] = fn
         failed = _judge(number, fn, answers, _TRIES.setdefault(number, []))
-        borrowed = number in _BORROWED or any(getattr(getattr(a, "__code__", None), "co_filename", "") == f"<reference {number}>" for a in answers)
-        if failed is None and borrowed: print(f"Exercise {number}: this is the reference, and it passes. Your own answer is still to come.")
+        borrowed = number in _BORROWED or any(
+            getattr(getattr(a, "__code__", None), "co_filename", "")
+            == f"<reference {number}>"
+            for a in answers
+        )
+        if failed is None and borrowed:
+            print(
+                f"Exercise {number}: this is the reference, and it passes. Your own answer is still to come."
+            )
         elif failed is None:
             print(f"Exercise {number}: solved.")
             _record(number, "solved")
-        elif _STATE["recording"] and progress().get(number) == "reference": print(f"{failed} You chose the reference below.")
-        else: raise failed
+        elif _STATE["recording"] and progress().get(number) == "reference":
+            print(f"{failed} You chose the reference below.")
+        else:
+            raise failed
         return fn
+
     return run
 
-def wrong_answer(number: str,  # of the exercise, whose check has run
-                 sentence: str,# a part of what the check must say
-                 *answers      # the wrong answers; none: decorate a function
-                 ):
+
+def wrong_answer(
+    number: str,  # of the exercise, whose check has run
+    sentence: str,  # a part of what the check must say
+    *answers,  # the wrong answers; none: decorate a function
+):
     """Hold a wrong answer against the check. Raises AssertionError if it passes or is rejected for another reason,
     and where draws decide, if they would not decide so with probability .999."""
-    if not answers: return lambda fn: (wrong_answer(number, sentence, fn), fn)[1]
-    if number not in _CHECKS: raise ValueError(f"number: exercise {number} has not been checked here yet")
+    if not answers:
+        return lambda fn: (wrong_answer(number, sentence, fn), fn)[1]
+    if number not in _CHECKS:
+        raise ValueError(
+            f"number: exercise {number} has not been checked here yet"
+        )
     said = _judge(number, _CHECKS[number], answers)
     name = getattr(answers[0], "__name__", _show(answers[0]))
-    heard = str(said).split(", at your line")[0]    # the line may quote the bank itself
-    BANK.append(dict(number=number, name=name, sentence=sentence, said=said and str(said), caught=said is not None and sentence in heard))
-    assert said is not None, f"exercise {number}: the check lets a wrong answer pass: {name}"
-    assert said.stage != "not attempted", f"exercise {number}: {name} is taken for a stub"
-    assert sentence in heard, f"exercise {number}: {name} should hear '{sentence}', it hears '{said}'"
+    heard = str(said).split(", at your line")[
+        0
+    ]  # the line may quote the bank itself
+    BANK.append(
+        dict(
+            number=number,
+            name=name,
+            sentence=sentence,
+            said=said and str(said),
+            caught=said is not None and sentence in heard,
+        )
+    )
+    assert said is not None, (
+        f"exercise {number}: the check lets a wrong answer pass: {name}"
+    )
+    assert said.stage != "not attempted", (
+        f"exercise {number}: {name} is taken for a stub"
+    )
+    assert sentence in heard, (
+        f"exercise {number}: {name} should hear '{sentence}', it hears '{said}'"
+    )
     margin = getattr(said, "margin", None)
-    assert margin is None or said.stage != "value" or margin > 0, f"exercise {number}: {name} is caught by these draws, but not with probability .999: draw more, or take another input"
+    assert margin is None or said.stage != "value" or margin > 0, (
+        f"exercise {number}: {name} is caught by these draws, but not with probability .999: draw more, or take another input"
+    )
+
 
 def right_answer(number: str, *answers):
     "Another right solution must pass the check, too. Raises AssertionError."
     said = _judge(number, _CHECKS[number], answers)
-    assert said is None, f"exercise {number}: a right answer is rejected: {said}"
+    assert said is None, (
+        f"exercise {number}: a right answer is rejected: {said}"
+    )
 
 # %% ../nbs/91_exercises.ipynb #c6ec0002
 _UNEVEN = (0.2, 0.3, 0.5)  # a law that tells its states apart
@@ -903,7 +1289,9 @@ def independent(
     ways = []
     for unit, axis in (("tokens of one item", 1), ("items of the batch", 0)):
         n = x.shape[axis]
-        for far in sorted({1, n // 4, n // 2} - {0}):  # neighbours, quarters, halves
+        for far in sorted(
+            {1, n // 4, n // 2} - {0}
+        ):  # neighbours, quarters, halves
             first = torch.arange(n // (2 * far) * far).reshape(-1, far)
             first = (first + far * torch.arange(len(first))[:, None]).flatten()
             if len(first):
@@ -1001,113 +1389,224 @@ def _number(x) -> float | None:
 # %% ../nbs/91_exercises.ipynb #3866b479
 def references() -> dict[str, dict]:
     "What `make export` collected of every exercise, by number: chapter, title, stars, minutes, extra, names, source."
-    path = Path(discrete_diffusion.__file__).parent/"exercises.json"
-    try: return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError: return {}
+    path = Path(discrete_diffusion.__file__).parent / "exercises.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
 
-def collect_references(folder: str | Path # of the solved notebooks
-                       ) -> bytes:        # the content of exercises.json
+
+def collect_references(
+    folder: str | Path,  # of the solved notebooks
+) -> bytes:  # the content of exercises.json
     "Every exercise of every notebook, in order. Raises what `find_exercises` raises, and ValueError for a number that is there twice."
     import nbformat
+
     out = {}
     for path in sorted(Path(folder).glob("[0-9]*.ipynb")):
         for e in find_exercises(nbformat.read(path, as_version=4), path.stem):
-            if e.number in out: raise ValueError(f"{path.stem}: exercise {e.number} is there twice")
-            out[e.number] = dict(chapter=e.chapter, title=e.title, stars=e.stars, minutes=e.minutes, extra=e.extra, names=e.names, source=e.source)
+            if e.number in out:
+                raise ValueError(
+                    f"{path.stem}: exercise {e.number} is there twice"
+                )
+            out[e.number] = dict(
+                chapter=e.chapter,
+                title=e.title,
+                stars=e.stars,
+                minutes=e.minutes,
+                extra=e.extra,
+                names=e.names,
+                source=e.source,
+            )
     return (json.dumps(out, ensure_ascii=False, indent=1) + "\n").encode()
 
-def use_reference(number: str, # of the exercise
-                  namespace: dict): # the notebook's: `globals()`
+
+def use_reference(
+    number: str,  # of the exercise
+    namespace: dict,
+):  # the notebook's: `globals()`
     "Go on with the reference solution of an exercise. Raises ValueError for a number that there is not."
     known = references()
-    if number not in known: raise ValueError(f"number: expected one of {', '.join(known) or 'none, this package has no exercises'}, got {number!r}")
-    exec(compile(known[number]["source"], f"<reference {number}>", "exec"), namespace)
-    _BORROWED.add(number); _record(number, "reference")
-    print(f"Exercise {number}: the cells below use the reference's {', '.join(known[number]['names'])}.")
+    if number not in known:
+        raise ValueError(
+            f"number: expected one of {', '.join(known) or 'none, this package has no exercises'}, got {number!r}"
+        )
+    exec(
+        compile(known[number]["source"], f"<reference {number}>", "exec"),
+        namespace,
+    )
+    _BORROWED.add(number)
+    _record(number, "reference")
+    print(
+        f"Exercise {number}: the cells below use the reference's {', '.join(known[number]['names'])}."
+    )
 
-def workbook(chapter: str): # the name of the notebook
+
+def workbook(chapter: str):  # the name of the notebook
     "The first line of a learner's notebook: from here on progress is kept."
-    _STATE.update(recording=True, chapter=chapter); _BORROWED.clear()
-    mine, done = [n for n, e in references().items() if e["chapter"] == chapter], progress()
-    here = f"{sum(done.get(n) == 'solved' for n in mine)} of {len(mine)} exercises solved" if mine else "no exercises here"
+    _STATE.update(recording=True, chapter=chapter)
+    _BORROWED.clear()
+    mine, done = (
+        [n for n, e in references().items() if e["chapter"] == chapter],
+        progress(),
+    )
+    here = (
+        f"{sum(done.get(n) == 'solved' for n in mine)} of {len(mine)} exercises solved"
+        if mine
+        else "no exercises here"
+    )
     print(f"{chapter}: {here}. status() shows all chapters.")
+
 
 class Status(list):
     "Rows of (chapter, exercises, solved, with the reference, minutes left without extras); printed, a table."
+
     def __repr__(self):
         line = lambda *c: f"{c[0]:16}{c[1]:>10}{c[2]:>8}{c[3]:>11}{c[4]:>14}"
         rows = [*self, ("all", *(sum(r[i] for r in self) for i in range(1, 5)))]
-        return "\n".join([line("chapter", "exercises", "solved", "reference", "minutes left"), *(line(*r) for r in rows)])
+        return "\n".join(
+            [
+                line(
+                    "chapter",
+                    "exercises",
+                    "solved",
+                    "reference",
+                    "minutes left",
+                ),
+                *(line(*r) for r in rows),
+            ]
+        )
+
 
 def status() -> Status:
     "Progress by chapter."
     done, rows = progress(), {}
     for n, e in references().items():
         row = rows.setdefault(e["chapter"], [0, 0, 0, 0])
-        for i, v in enumerate((1, done.get(n) == "solved", done.get(n) == "reference", e["minutes"] * (done.get(n) != "solved" and not e["extra"]))): row[i] += v
+        for i, v in enumerate(
+            (
+                1,
+                done.get(n) == "solved",
+                done.get(n) == "reference",
+                e["minutes"] * (done.get(n) != "solved" and not e["extra"]),
+            )
+        ):
+            row[i] += v
     return Status((k, *v) for k, v in rows.items())
 
 # %% ../nbs/91_exercises.ipynb #424218a6
-def _hash(source: str) -> str: return hashlib.sha256(source.strip().encode()).hexdigest()[:16]
+def _hash(source: str) -> str:
+    return hashlib.sha256(source.strip().encode()).hexdigest()[:16]
+
 
 # a cell without its code: for JupyterLab and Notebook, for Colab
 _FOLDED = {"jupyter": {"source_hidden": True}, "cellView": "form"}
+
 
 def checked_part(cells) -> set[int]:
     """The cells below a heading "How this is checked": tests for those who doubt
     or change a chapter, folded on its page, absent from the learner's notebook."""
     inside, found = False, set()
     for i, cell in enumerate(cells):
-        if cell.cell_type == "markdown" and (heading := re.match(r"##\s+(.*)", cell.source)):
+        if cell.cell_type == "markdown" and (
+            heading := re.match(r"##\s+(.*)", cell.source)
+        ):
             inside = heading[1].strip() == "How this is checked"
         if inside:
             found.add(i)
     return found
 
 
-def make_learner(solved,              # a solved notebook, as nbformat reads it; it is not changed
-                 chapter: str,        # its name, as in '03_forward'
-                 colab: str = ""      # address of the course's archive: begin with a cell that installs it where it is missing
-                 ):                   # -> a notebook
+def make_learner(
+    solved,  # a solved notebook, as nbformat reads it; it is not changed
+    chapter: str,  # its name, as in '03_forward'
+    colab: str = "",  # address of the course's archive: begin with a cell that installs it where it is missing
+):  # -> a notebook
     "The learner's face of a notebook. Raises what `find_exercises` raises."
     from nbformat.v4 import new_code_cell, new_markdown_cell
+
     exercises = find_exercises(solved, chapter)
     role = {i: (kind, e) for e in exercises for kind, i in e.at.items()}
-    nb = copy.deepcopy(solved); nb.cells = []
+    nb = copy.deepcopy(solved)
+    nb.cells = []
     behind = checked_part(solved.cells)
 
     def add(cell, key, source):
         "A generated cell: its key says which it is, its hash what it was."
         cell.source = source
         cell.metadata = {"course": {"key": key, "hash": _hash(source)}}
-        if cell.cell_type == "code" and (exercises or not key.startswith("cell ")): cell.outputs, cell.execution_count = [], None
+        if cell.cell_type == "code" and (
+            exercises or not key.startswith("cell ")
+        ):
+            cell.outputs, cell.execution_count = [], None
         nb.cells.append(cell)
 
-    if colab: add(new_code_cell(id="install"), "install", _INSTALL.format(archive=colab))
+    if colab:
+        add(
+            new_code_cell(id="install"),
+            "install",
+            _INSTALL.format(archive=colab),
+        )
     start = f'from discrete_diffusion.exercises import *\nworkbook("{chapter}")'
-    if not any(re.match(r"#\|\s*default_exp", c.source) for c in solved.cells): add(new_code_cell(id="workbook"), "workbook", start)
+    if not any(re.match(r"#\|\s*default_exp", c.source) for c in solved.cells):
+        add(new_code_cell(id="workbook"), "workbook", start)
     for i, cell in enumerate(copy.deepcopy(solved.cells)):
         kind, e = role.get(i, (None, None))
-        if i in behind: continue
+        if i in behind:
+            continue
         key, bare = f"cell {cell.get('id', i)}", _bare(cell.source)
-        if cell.cell_type == "code" and re.match(r"#\|\s*default_exp", cell.source): add(new_code_cell(id="workbook"), "workbook", start)
-        elif kind == "wrong": continue
+        if cell.cell_type == "code" and re.match(
+            r"#\|\s*default_exp", cell.source
+        ):
+            add(new_code_cell(id="workbook"), "workbook", start)
+        elif kind == "wrong":
+            continue
         elif kind == "task":
-            text = re.sub(r"^```python\n.*?\n```\n*", lambda m: "" if _is_scaffold(m[0], e) else m[0], cell.source, flags=re.M | re.S)
+            text = re.sub(
+                r"^```python\n.*?\n```\n*",
+                lambda m: "" if _is_scaffold(m[0], e) else m[0],
+                cell.source,
+                flags=re.M | re.S,
+            )
             add(cell, f"{e.number} task", e.headed(text))
-        elif kind == "exercise": add(cell, f"{e.number} exercise", f"# Exercise {e.number}: {', '.join(e.names)}\n{e.given}")
+        elif kind == "exercise":
+            add(
+                cell,
+                f"{e.number} exercise",
+                f"# Exercise {e.number}: {', '.join(e.names)}\n{e.given}",
+            )
         elif kind == "check":
-            add(cell, f"{e.number} check", f"#@title Check {e.number}: run this cell\n{bare}")
+            add(
+                cell,
+                f"{e.number} check",
+                f"#@title Check {e.number}: run this cell\n{bare}",
+            )
             cell.metadata.update(_FOLDED)
-            add(new_code_cell(id=f"{cell.id}-go-on"), f"{e.number} go on", f'# use_reference("{e.number}", globals())   # to go on without solving {e.number}: take away the first # and run this cell')
-            add(new_markdown_cell(id=f"{cell.id}-solution"), f"{e.number} solution", f"<details><summary>Solution of {e.number}</summary>\n\n```python\n{e.source}\n```\n\n</details>")
-        else: add(cell, key, bare if cell.cell_type == "code" else cell.source)
+            add(
+                new_code_cell(id=f"{cell.id}-go-on"),
+                f"{e.number} go on",
+                f'# use_reference("{e.number}", globals())   # to go on without solving {e.number}: take away the first # and run this cell',
+            )
+            add(
+                new_markdown_cell(id=f"{cell.id}-solution"),
+                f"{e.number} solution",
+                f"<details><summary>Solution of {e.number}</summary>\n\n```python\n{e.source}\n```\n\n</details>",
+            )
+        else:
+            add(cell, key, bare if cell.cell_type == "code" else cell.source)
     return nb
+
 
 def _is_scaffold(block: str, e: Exercise) -> bool:
     "Is this fenced block what the learner starts from?"
-    try: tree = ast.parse(textwrap.dedent(block.strip().removeprefix("```python").removesuffix("```")).strip())
-    except SyntaxError: return False
+    try:
+        tree = ast.parse(
+            textwrap.dedent(
+                block.strip().removeprefix("```python").removesuffix("```")
+            ).strip()
+        )
+    except SyntaxError:
+        return False
     return any("." not in n and _named(tree, n) for n in e.names)
 
 # %% ../nbs/91_exercises.ipynb #c01ab002
@@ -1130,10 +1629,12 @@ except ImportError:
 @dataclass
 class Written:
     "What `write_learner` did with one notebook."
+
     path: Path
-    changed: bool       # is there something new in the file?
-    kept: list[str]     # keys of the learner's cells that stand
-    stale: list[str]    # those of them that the course has changed since
+    changed: bool  # is there something new in the file?
+    kept: list[str]  # keys of the learner's cells that stand
+    stale: list[str]  # those of them that the course has changed since
+
 
 def _about(cell) -> dict:
     "What the course noted about a cell; nothing where the note is missing or odd."
@@ -1141,6 +1642,7 @@ def _about(cell) -> dict:
     if not isinstance(note, dict) or not isinstance(note.get("key"), str):
         return {}
     return note
+
 
 def _odd_cell(nb) -> str | None:
     "Why a file cannot be merged, or None: any program may have written it."
@@ -1158,9 +1660,11 @@ def _odd_cell(nb) -> str | None:
             return f"has no list of outputs in cell {i}"
     return None
 
+
 def _read_learner(path: Path, raw: bytes):
     "The notebook in the work folder. ValueError, in one sentence, where it cannot be read."
     import nbformat
+
     try:
         nb = nbformat.reads(raw.decode("utf-8"), as_version=4)
         why = _odd_cell(nb)
@@ -1174,81 +1678,143 @@ def _read_learner(path: Path, raw: bytes):
         )
     return nb
 
+
 def _merge(new, old) -> tuple[list, list[str], list[str]]:
     "Cells of `new`, with what is the learner's in `old` in its place; and the keys kept and stale."
     fresh = {_about(c)["key"]: c for c in new.cells}
     mine, added, last = {}, {None: []}, None
     for cell in old.cells:
-        key, touched = _about(cell).get("key"), _about(cell).get("hash") != _hash(cell.source)
-        if key in fresh and key not in mine: mine[key] = cell; last = key
-        elif key is None or touched or key in mine:           # added, or a copy, or touched and gone from the course
-            cell.metadata.pop("course", None); added.setdefault(last, []).append(cell)
+        key, touched = (
+            _about(cell).get("key"),
+            _about(cell).get("hash") != _hash(cell.source),
+        )
+        if key in fresh and key not in mine:
+            mine[key] = cell
+            last = key
+        elif (
+            key is None or touched or key in mine
+        ):  # added, or a copy, or touched and gone from the course
+            cell.metadata.pop("course", None)
+            added.setdefault(last, []).append(cell)
     cells, kept, stale = list(added[None]), [], []
     for key, cell in fresh.items():
         there = mine.get(key)
-        if there is not None and _about(there).get("hash") != _hash(there.source):
+        if there is not None and _about(there).get("hash") != _hash(
+            there.source
+        ):
             kept.append(key)
-            if _about(there).get("hash") != _about(cell)["hash"]: stale.append(key)
+            if _about(there).get("hash") != _about(cell)["hash"]:
+                stale.append(key)
             cell = there
-        elif there is not None and there.source == cell.source: cell = there       # its outputs stay
+        elif there is not None and there.source == cell.source:
+            cell = there  # its outputs stay
         cells += [cell, *added.get(key, [])]
     seen = set()
     for cell in cells:
-        if cell.get("id") in seen: cell["id"] = f"{cell['id'][:40]}-{len(seen)}"
+        if cell.get("id") in seen:
+            cell["id"] = f"{cell['id'][:40]}-{len(seen)}"
         seen.add(cell.get("id"))
     return cells, kept + ["added"] * sum(map(len, added.values())), stale
 
-def write_learner(source: str | Path,   # a solved notebook
-                  folder: str | Path,   # the work folder; made if need be
-                  force: bool = False,  # set a file aside that cannot be read as a notebook, or that is to start anew
-                  colab: str = ""       # address of the course's archive, see `make_learner`
-                  ) -> Written:
+
+def write_learner(
+    source: str | Path,  # a solved notebook
+    folder: str | Path,  # the work folder; made if need be
+    force: bool = False,  # set a file aside that cannot be read as a notebook, or that is to start anew
+    colab: str = "",  # address of the course's archive, see `make_learner`
+) -> Written:
     """Make or renew a learner's notebook, and keep every cell that the learner has touched or added. The file is replaced whole or not at all.
     Raises ValueError where the file in the work folder is no notebook that can be merged, and what `find_exercises` raises."""
     import nbformat
+
     source, folder = Path(source), Path(folder)
-    if source.resolve().parent == folder.resolve(): raise ValueError("folder: expected another folder than that of the solved notebooks")
-    path = folder/source.name
+    if source.resolve().parent == folder.resolve():
+        raise ValueError(
+            "folder: expected another folder than that of the solved notebooks"
+        )
+    path = folder / source.name
     new = make_learner(nbformat.read(source, as_version=4), source.stem, colab)
     folder.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.is_file():
-        raise ValueError(f"{path.name}: in the work folder something that is no file has this name; it is left alone. Move it away and start again")
+        raise ValueError(
+            f"{path.name}: in the work folder something that is no file has this name; it is left alone. Move it away and start again"
+        )
     for _ in range(5):
         raw = path.read_bytes() if path.exists() else None
         nb, kept, stale = copy.deepcopy(new), [], []
         if force and raw is not None:
-            aside = next(p for i in itertools.count(1) if not (p := folder/f"{path.stem}.aside-{i}.ipynb").exists())
+            aside = next(
+                p
+                for i in itertools.count(1)
+                if not (p := folder / f"{path.stem}.aside-{i}.ipynb").exists()
+            )
             write_atomically(aside, raw)
         elif raw is not None:
             nb.cells, kept, stale = _merge(nb, _read_learner(path, raw))
         data = (nbformat.writes(nb) + "\n").encode()
-        if data == raw: return Written(path, False, kept, stale)
-        if (path.read_bytes() if path.exists() else None) != raw: continue       # someone saved in the meantime: look again
+        if data == raw:
+            return Written(path, False, kept, stale)
+        if (path.read_bytes() if path.exists() else None) != raw:
+            continue  # someone saved in the meantime: look again
         write_atomically(path, data)
         return Written(path, True, kept, stale)
-    raise ValueError(f"{path.name}: it changes faster than it can be renewed; close it and try again")
+    raise ValueError(
+        f"{path.name}: it changes faster than it can be renewed; close it and try again"
+    )
 
 # %% ../nbs/91_exercises.ipynb #f0a7a6f7
 def fold_solution(cell):
     "Fold the solution of an exercise on its page (a processor of nbdev's)."
-    about = cell.get("directives_", {}).get("exercise") if cell.cell_type == "code" else None
-    if about: cell.source = f'#| code-fold: true\n#| code-summary: "Solution of {about[0]}"\n' + re.sub(r"^#\|\s*code-(fold|summary):.*\n", "", cell.source, flags=re.M)
+    about = (
+        cell.get("directives_", {}).get("exercise")
+        if cell.cell_type == "code"
+        else None
+    )
+    if about:
+        cell.source = (
+            f'#| code-fold: true\n#| code-summary: "Solution of {about[0]}"\n'
+            + re.sub(
+                r"^#\|\s*code-(fold|summary):.*\n", "", cell.source, flags=re.M
+            )
+        )
 
 # %% ../nbs/91_exercises.ipynb #85c9d010
 def _expressions(source: str, least: int) -> dict[str, str]:
     "Expressions of at least `least` nodes, variable names left out: shape to text."
-    try: tree = ast.parse(source)
-    except SyntaxError: return {}
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return {}
     out = {}
     for node in ast.walk(tree):
-        for value in (getattr(node, "value", None), getattr(node, "test", None), getattr(node, "iter", None)) if isinstance(node, (ast.Assign, ast.AugAssign, ast.Return, ast.Expr, ast.Assert)) else ():
-            if not isinstance(value, ast.AST) or sum(1 for _ in ast.walk(value)) < least or _is_doc(node): continue
+        for value in (
+            (
+                getattr(node, "value", None),
+                getattr(node, "test", None),
+                getattr(node, "iter", None),
+            )
+            if isinstance(
+                node,
+                (ast.Assign, ast.AugAssign, ast.Return, ast.Expr, ast.Assert),
+            )
+            else ()
+        ):
+            if (
+                not isinstance(value, ast.AST)
+                or sum(1 for _ in ast.walk(value)) < least
+                or _is_doc(node)
+            ):
+                continue
             text, names, value = ast.unparse(value), {}, copy.deepcopy(value)
-            called = {id(n.func) for n in ast.walk(value) if isinstance(n, ast.Call)}
+            called = {
+                id(n.func) for n in ast.walk(value) if isinstance(n, ast.Call)
+            }
             for n in ast.walk(value):
-                if isinstance(n, ast.Name) and id(n) not in called: n.id = names.setdefault(n.id, f"v{len(names)}")
+                if isinstance(n, ast.Name) and id(n) not in called:
+                    n.id = names.setdefault(n.id, f"v{len(names)}")
             out[ast.unparse(value)] = text
     return out
+
 
 def _modules(source: str) -> set[str]:
     "Modules that a cell imports, or takes as an attribute of their package."
@@ -1267,26 +1833,47 @@ def _modules(source: str) -> set[str]:
 
 def _holds_answers(module: str, exercises: list[Exercise]) -> bool:
     "Does the module define what an exercise asks for? A module that is not there might."
-    path = Path(__file__).with_name(f"{module}.py") if "__file__" in globals() else None
+    path = (
+        Path(__file__).with_name(f"{module}.py")
+        if "__file__" in globals()
+        else None
+    )
     if path is None or not path.exists():
         return True
-    defined = {getattr(n, "name", None) for n in ast.walk(ast.parse(path.read_text(encoding="utf-8")))}
-    return any(name.split(".")[-1] in defined for e in exercises for name in e.names)
+    defined = {
+        getattr(n, "name", None)
+        for n in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    }
+    return any(
+        name.split(".")[-1] in defined for e in exercises for name in e.names
+    )
 
-def leaks(nb, # a learner's notebook
-          exercises: list[Exercise] # of the solved one
-          ) -> list[str]: # complaints; none: nothing found
+
+def leaks(
+    nb,  # a learner's notebook
+    exercises: list[Exercise],  # of the solved one
+) -> list[str]:  # complaints; none: nothing found
     "Where a learner's notebook gives an answer away, outside the fold that is meant to."
     said, squeeze = [], lambda s: re.sub(r"\s+|[()`]", "", s)
     about = {c.metadata["course"]["key"]: c for c in nb.cells}
     for key, cell in about.items():
-        if cell.cell_type == "code" and cell.outputs and exercises: said.append(f"{key}: a saved output")
-        if any(kind == "wrong" for kind, _ in _marks(cell.source)): said.append(f"{key}: a bank of wrong answers")
+        if cell.cell_type == "code" and cell.outputs and exercises:
+            said.append(f"{key}: a saved output")
+        if any(kind == "wrong" for kind, _ in _marks(cell.source)):
+            said.append(f"{key}: a bank of wrong answers")
     if exercises:
         module = exercises[0].chapter.split("_", 1)[1]
-        using = [k for k, c in about.items() if c.cell_type == "code" and f"discrete_diffusion.{module}" in _modules(c.source)]
+        using = [
+            k
+            for k, c in about.items()
+            if c.cell_type == "code"
+            and f"discrete_diffusion.{module}" in _modules(c.source)
+        ]
         if _holds_answers(module, exercises):
-            said += [f"{k}: imports discrete_diffusion.{module}, which holds the answers" for k in using]
+            said += [
+                f"{k}: imports discrete_diffusion.{module}, which holds the answers"
+                for k in using
+            ]
     for e in exercises:
         tree, lines, answer = ast.parse(e.source), e.source.split("\n"), []
         for node in (n for name in e.names for n in _named(tree, name)):
@@ -1295,17 +1882,56 @@ def leaks(nb, # a learner's notebook
                 answer += [ast.unparse(n) for n in body]
             else:
                 for name in e.names:
-                    given = "|".join(re.escape(v) for v in {ast.unparse(node.value), *(x for x in [lines[node.value.lineno - 1][node.value.col_offset:node.value.end_col_offset]] if x)})
+                    given = "|".join(
+                        re.escape(v)
+                        for v in {
+                            ast.unparse(node.value),
+                            *(
+                                x
+                                for x in [
+                                    lines[node.value.lineno - 1][
+                                        node.value.col_offset : node.value.end_col_offset
+                                    ]
+                                ]
+                                if x
+                            ),
+                        }
+                    )
                     for k, c in about.items():
-                        if not k.endswith(" solution") and re.search(rf"\b{re.escape(name)}\b\s*(==|=|in)\s*({given})(?!\w)", c.source): said.append(f"{e.number}: its value stands in {k}")
-                answer += [ast.unparse(node)] if len(ast.unparse(node.value)) > 16 else []
+                        if not k.endswith(" solution") and re.search(
+                            rf"\b{re.escape(name)}\b\s*(==|=|in)\s*({given})(?!\w)",
+                            c.source,
+                        ):
+                            said.append(f"{e.number}: its value stands in {k}")
+                answer += (
+                    [ast.unparse(node)]
+                    if len(ast.unparse(node.value)) > 16
+                    else []
+                )
         whole, shapes = "\n".join(answer), _expressions("\n".join(answer), 9)
         given = set(_expressions(e.given, 9))
         for key, cell in about.items():
-            if key.endswith(" solution"): continue
-            blocks = [cell.source] if cell.cell_type == "code" else re.findall(r"```(?:python)?\n(.*?)```", cell.source, re.S)
-            seen = set().union(*(set(_expressions(b, 9)) for b in blocks)) if blocks else set()
+            if key.endswith(" solution"):
+                continue
+            blocks = (
+                [cell.source]
+                if cell.cell_type == "code"
+                else re.findall(r"```(?:python)?\n(.*?)```", cell.source, re.S)
+            )
+            seen = (
+                set().union(*(set(_expressions(b, 9)) for b in blocks))
+                if blocks
+                else set()
+            )
             for shape, text in shapes.items():
-                if shape in given: continue
-                if shape in seen or len(squeeze(text)) >= 12 and squeeze(text) in squeeze(cell.source): said.append(f"{e.number}: `{text}` of its answer stands in {key}")
+                if shape in given:
+                    continue
+                if (
+                    shape in seen
+                    or len(squeeze(text)) >= 12
+                    and squeeze(text) in squeeze(cell.source)
+                ):
+                    said.append(
+                        f"{e.number}: `{text}` of its answer stands in {key}"
+                    )
     return list(dict.fromkeys(said))

@@ -24,92 +24,152 @@ from .bounds import _float
 
 # %% ../nbs/16_flow.ipynb #3cff00b3
 def _source(kernel):
-    if not isinstance(kernel, (Uniform, Absorbing)) or not redraws(kernel): raise TypeError(f"kernel: expected a Uniform or an Absorbing kernel, got {type(kernel).__name__}")
+    if not isinstance(kernel, (Uniform, Absorbing)) or not redraws(kernel):
+        raise TypeError(
+            f"kernel: expected a Uniform or an Absorbing kernel, got {type(kernel).__name__}"
+        )
     return kernel
+
 
 def _toward(kernel, p, x_t, rate):
     "rate (p - delta(x_t)), for p over the N states and a rate () or (batch,)."
     return per_item(rate, x_t)[..., None] * (p - one_hot(x_t, kernel.N).to(p))
 
-def conditional_velocity(kernel: Redraw,  # the path: its source and its schedule
-                         x_0: Tensor,     # (batch, *shape) clean states
-                         x_t: Tensor,     # (batch, *shape) states at time t
-                         t                # their time, a number or (batch,), alpha(t) < 1
-                         ) -> Tensor:     # (batch, *shape, N) rates towards the data, rows sum to zero; float64
+
+def conditional_velocity(
+    kernel: Redraw,  # the path: its source and its schedule
+    x_0: Tensor,  # (batch, *shape) clean states
+    x_t: Tensor,  # (batch, *shape) states at time t
+    t,  # their time, a number or (batch,), alpha(t) < 1
+) -> (
+    Tensor
+):  # (batch, *shape, N) rates towards the data, rows sum to zero; float64
     "-alpha'/(1 - alpha) (delta(x_0) - delta(x_t)): wait, then jump to x_0 once (Campbell et al. 2024, Prop. 3.2; Gat et al. 2024). Raises TypeError, ValueError."
-    _source(kernel).check(x_t, kernel.N, "x_t", t); check_states(x_0, kernel.K, "x_0")
-    if x_0.shape != x_t.shape: raise ValueError(f"x_0: expected the shape of x_t, {tuple(x_t.shape)}, got {tuple(x_0.shape)}")
-    return _toward(kernel, wide(one_hot(x_0, kernel.N)), x_t, reveal_rate(kernel, t))
+    _source(kernel).check(x_t, kernel.N, "x_t", t)
+    check_states(x_0, kernel.K, "x_0")
+    if x_0.shape != x_t.shape:
+        raise ValueError(
+            f"x_0: expected the shape of x_t, {tuple(x_t.shape)}, got {tuple(x_0.shape)}"
+        )
+    return _toward(
+        kernel, wide(one_hot(x_0, kernel.N)), x_t, reveal_rate(kernel, t)
+    )
 
 # %% ../nbs/16_flow.ipynb #3455ccb5
 def _posterior(kernel, p_full, x_t, t):
     "p_full over the N states, checked; under masking a letter that is shown is certain."
-    return pad(reverse_rows(_source(kernel), p_full, x_t, None, t, "full"), (0, kernel.N - kernel.K))
+    return pad(
+        reverse_rows(_source(kernel), p_full, x_t, None, t, "full"),
+        (0, kernel.N - kernel.K),
+    )
 
-def velocity(kernel: Redraw,
-             p_full: Tensor,  # (batch, *shape, K): p(x_0 | x_t), the FULL posterior
-             x_t: Tensor,     # (batch, *shape) states at time t
-             t                # their time, a number or (batch,), alpha(t) < 1
-             ) -> Tensor:     # (batch, *shape, N) rates towards the data, rows sum to zero; float64
+
+def velocity(
+    kernel: Redraw,
+    p_full: Tensor,  # (batch, *shape, K): p(x_0 | x_t), the FULL posterior
+    x_t: Tensor,  # (batch, *shape) states at time t
+    t,  # their time, a number or (batch,), alpha(t) < 1
+) -> (
+    Tensor
+):  # (batch, *shape, N) rates towards the data, rows sum to zero; float64
     "-alpha'/(1 - alpha) (p_full - delta(x_t)), the mean of the conditional velocities (Gat et al. 2024, Eq. 14). Raises TypeError, ValueError."
-    return _toward(kernel, _posterior(kernel, p_full, x_t, t), x_t, reveal_rate(kernel, t))
+    return _toward(
+        kernel, _posterior(kernel, p_full, x_t, t), x_t, reveal_rate(kernel, t)
+    )
 
 # %% ../nbs/16_flow.ipynb #2ba61da3
-def noise_velocity(kernel: Redraw,
-                   x_t: Tensor,     # (batch, *shape) states at time t
-                   t                # their time, a number or (batch,), alpha(t) > 0
-                   ) -> Tensor:     # (batch, *shape, N) rates towards the noise, rows sum to zero; float64
+def noise_velocity(
+    kernel: Redraw,
+    x_t: Tensor,  # (batch, *shape) states at time t
+    t,  # their time, a number or (batch,), alpha(t) > 0
+) -> (
+    Tensor
+):  # (batch, *shape, N) rates towards the noise, rows sum to zero; float64
     "-alpha'/alpha (pi - delta(x_t)): the same path walked up, by redraws. Raises TypeError, ValueError."
     _source(kernel).check(x_t, kernel.N, "x_t", t)
-    return _toward(kernel, kernel.pi.to(wide(x_t)).expand(*x_t.shape, -1), x_t, kernel.beta(t))
+    return _toward(
+        kernel,
+        kernel.pi.to(wide(x_t)).expand(*x_t.shape, -1),
+        x_t,
+        kernel.beta(t),
+    )
 
-def corrector_velocity(kernel: Redraw,
-                       p_full: Tensor,  # (batch, *shape, K): p(x_0 | x_t), the FULL posterior
-                       x_t: Tensor,     # (batch, *shape) states at time t
-                       t                # their time, a number or (batch,), 0 < alpha(t) < 1
-                       ) -> Tensor:     # (batch, *shape, N) rates, rows sum to zero; float64
+
+def corrector_velocity(
+    kernel: Redraw,
+    p_full: Tensor,  # (batch, *shape, K): p(x_0 | x_t), the FULL posterior
+    x_t: Tensor,  # (batch, *shape) states at time t
+    t,  # their time, a number or (batch,), 0 < alpha(t) < 1
+) -> Tensor:  # (batch, *shape, N) rates, rows sum to zero; float64
     """velocity + noise_velocity = -alpha'/(alpha (1 - alpha)) (p_full Qbar_t - delta(x_t)): guess, and noise the guess anew. In detailed balance with p_t
     (Campbell et al. 2024, Prop. 3.3; Gat et al. 2024, corrector sampling). Raises TypeError, ValueError."""
-    anew = kernel.push(_posterior(kernel, p_full, x_t, t)[..., :kernel.K], t)
+    anew = kernel.push(_posterior(kernel, p_full, x_t, t)[..., : kernel.K], t)
     return _toward(kernel, anew, x_t, reveal_rate(kernel, t) + kernel.beta(t))
 
 # %% ../nbs/16_flow.ipynb #e18acc7c
 def _weight(eta, t):
     e = eta(t) if callable(eta) else eta
-    try: return check_number(e, "eta", least=0)
-    except TypeError: raise TypeError(f"eta: expected a number, or a function of t that gives one, got {type(e).__name__}") from None
-    except ValueError as said: raise ValueError(f"{said} at t = {t:.4g}") from None
+    try:
+        return check_number(e, "eta", least=0)
+    except TypeError:
+        raise TypeError(
+            f"eta: expected a number, or a function of t that gives one, got {type(e).__name__}"
+        ) from None
+    except ValueError as said:
+        raise ValueError(f"{said} at t = {t:.4g}") from None
 
-def flow_rows(kernel: Redraw,
-              p_full: Tensor,  # (batch, *shape, K): p(x_0 | x_t), the FULL posterior
-              x_t: Tensor,     # (batch, *shape) states at time t
-              s: float | None, # the time to go to; None for the clean data behind a noisy time 0
-              t: float,        # the time of x_t
-              eta: float | Callable = 0., # weight of the corrector: a number, or a function of t
-              method: str = "euler" # or "coin", exact for each conditional path
-              ) -> Tensor:     # (batch, *shape, N), or K states where s is None; float64
+
+def flow_rows(
+    kernel: Redraw,
+    p_full: Tensor,  # (batch, *shape, K): p(x_0 | x_t), the FULL posterior
+    x_t: Tensor,  # (batch, *shape) states at time t
+    s: float
+    | None,  # the time to go to; None for the clean data behind a noisy time 0
+    t: float,  # the time of x_t
+    eta: float
+    | Callable = 0.0,  # weight of the corrector: a number, or a function of t
+    method: str = "euler",  # or "coin", exact for each conditional path
+) -> Tensor:  # (batch, *shape, N), or K states where s is None; float64
     "Rows of one step of velocity + eta corrector_velocity. Where alpha(s) = 1 all letters jump. Raises TypeError, ValueError."
-    if method not in ("euler", "coin"): raise ValueError(f"method: expected 'euler' or 'coin', got {method!r}")
+    if method not in ("euler", "coin"):
+        raise ValueError(f"method: expected 'euler' or 'coin', got {method!r}")
     p, eta = _posterior(kernel, p_full, x_t, t), _weight(eta, t)
-    if s is None: return p[..., :kernel.K]
-    kernel.check_pair(s, t); a_s, a_t = kernel.alpha(s).item(), kernel.alpha(t).item()
-    if a_s >= 1: return p
-    anew = kernel.push(p[..., :kernel.K], s if method == "coin" else t) if eta else p
+    if s is None:
+        return p[..., : kernel.K]
+    kernel.check_pair(s, t)
+    a_s, a_t = kernel.alpha(s).item(), kernel.alpha(t).item()
+    if a_s >= 1:
+        return p
+    anew = (
+        kernel.push(p[..., : kernel.K], s if method == "coin" else t)
+        if eta
+        else p
+    )
     if method == "euler":
         rates = velocity(kernel, p_full, x_t, t)
-        if eta and a_t > 0: rates = rates + eta * _toward(kernel, anew, x_t, reveal_rate(kernel, t) + kernel.beta(t))   # at alpha = 0 there is nothing to correct
+        if eta and a_t > 0:
+            rates = rates + eta * _toward(
+                kernel, anew, x_t, reveal_rate(kernel, t) + kernel.beta(t)
+            )  # at alpha = 0 there is nothing to correct
         return leap_rows(rates, x_t, s, t)
     jump = (a_s - a_t) / (1 - a_t)
-    again = 1 - (a_t * (1 - a_s) / (a_s * (1 - a_t))) ** eta if eta and a_s > 0 else 0.
-    return (1 - again) * ((1 - jump) * one_hot(x_t, kernel.N).to(p) + jump * p) + again * anew
+    again = (
+        1 - (a_t * (1 - a_s) / (a_s * (1 - a_t))) ** eta
+        if eta and a_s > 0
+        else 0.0
+    )
+    return (1 - again) * (
+        (1 - jump) * one_hot(x_t, kernel.N).to(p) + jump * p
+    ) + again * anew
 
 # %% ../nbs/16_flow.ipynb #1a4f91a8
 @dataclass
 class FlowMatching:
     """Discrete flow matching on the mixture path (Campbell et al. 2024; Gat et al. 2024), the source uniform or a mask.
     The network answers leave-one-out logits; Bayes makes p(x_0 | x_t) of them. Raises TypeError, ValueError."""
-    kernel: Redraw         # the path: Uniform or Absorbing, with its schedule
-    power: float = .5      # of the training weight (1 - alpha)^-power
+
+    kernel: Redraw  # the path: Uniform or Absorbing, with its schedule
+    power: float = 0.5  # of the training weight (1 - alpha)^-power
 
     def __post_init__(self):
         _source(self.kernel)
@@ -120,83 +180,170 @@ class FlowMatching:
         "How the network's answer is read: 'leave-one-out', leave-one-out; under masks that is the full posterior too, 'full'."
         return "full" if absorbs(self.kernel) else "leave-one-out"
 
-    def full(self, logits: Tensor, # (batch, *shape, K), leave-one-out
-             x_t: Tensor,          # (batch, *shape)
-             t                     # a number or (batch,)
-             ) -> Tensor:          # (batch, *shape, K) logits of p(x_0 | x_t), in the logits' dtype (float32 at least)
+    def full(
+        self,
+        logits: Tensor,  # (batch, *shape, K), leave-one-out
+        x_t: Tensor,  # (batch, *shape)
+        t,  # a number or (batch,)
+    ) -> Tensor:  # (batch, *shape, K) logits of p(x_0 | x_t), in the logits' dtype (float32 at least)
         "Bayes: logits + log q(x_t | x_0), up to a constant."
-        k, logits = self.kernel, _float(check_logits(logits, x_t, self.kernel.K))
+        k, logits = (
+            self.kernel,
+            _float(check_logits(logits, x_t, self.kernel.K)),
+        )
         if absorbs(k):
             other = torch.arange(k.K, device=x_t.device) != x_t[..., None]
-            return logits.masked_fill(other & (x_t != k.mask)[..., None], -math.inf)
+            return logits.masked_fill(
+                other & (x_t != k.mask)[..., None], -math.inf
+            )
         a = k.alpha(k.check(x_t, k.N, "x_t", t))
-        copy = per_item(torch.log1p(a * k.K / (1 - a).clamp_min(1e-15)), x_t).expand(x_t.shape)
-        return logits.scatter_add(-1, x_t[..., None], copy[..., None].to(logits.dtype))
+        copy = per_item(
+            torch.log1p(a * k.K / (1 - a).clamp_min(1e-15)), x_t
+        ).expand(x_t.shape)
+        return logits.scatter_add(
+            -1, x_t[..., None], copy[..., None].to(logits.dtype)
+        )
 
-    def ask(self, model: nn.Module, x_t: Tensor, t) -> Tensor: # (batch, L, K)
+    def ask(self, model: nn.Module, x_t: Tensor, t) -> Tensor:  # (batch, L, K)
         "The network's answer. ValueError for a network that says that it answers something else."
         check_reads(self.kernel, self.reads, model)
         return check_logits(call_network(model, x_t, t), x_t, self.kernel.K)
 
-    def noise(self, x_0: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, ...]:
+    def noise(
+        self, x_0: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, ...]:
         "What a training step draws: (x_0, x_t, t), t uniform and spread evenly over the batch."
         t = stratified_times(len(x_0), generator)
         return x_0, self.kernel.sample(x_0, t, generator), t
 
-    def loss(self, model: nn.Module, x_0: Tensor, x_t: Tensor, t: Tensor) -> dict[str, Tensor]:
+    def loss(
+        self, model: nn.Module, x_0: Tensor, x_t: Tensor, t: Tensor
+    ) -> dict[str, Tensor]:
         "Cross-entropy of p(x_0 | x_t) at every letter times (1 - alpha)^-power, nats per letter, (batch,): a surrogate. Draws nothing."
-        ce = cross_entropy(self.full(self.ask(model, x_t, t), x_t, t), x_0).flatten(1).mean(1)
-        return {"loss": ce * ((1 - self.kernel.alpha(t)).clamp_min(1e-15) ** -self.power).to(ce), "t": t}
+        ce = (
+            cross_entropy(self.full(self.ask(model, x_t, t), x_t, t), x_0)
+            .flatten(1)
+            .mean(1)
+        )
+        return {
+            "loss": ce
+            * ((1 - self.kernel.alpha(t)).clamp_min(1e-15) ** -self.power).to(
+                ce
+            ),
+            "t": t,
+        }
 
-    def bits(self, model: nn.Module,
-             x_0: Tensor,                    # (items, L) held-out windows
-             passes: int = 16,               # independent passes over the windows
-             process: str = "flow",          # whose bound: "flow", the velocity's; "score", the reversed redraws', from the same answers
-             generator: torch.Generator | None = None, # source of randomness
-             batch_size: int = 250           # windows a network call
-             ) -> Bits:
+    def bits(
+        self,
+        model: nn.Module,
+        x_0: Tensor,  # (items, L) held-out windows
+        passes: int = 16,  # independent passes over the windows
+        process: str = "flow",  # whose bound: "flow", the velocity's; "score", the reversed redraws', from the same answers
+        generator: torch.Generator | None = None,  # source of randomness
+        batch_size: int = 250,  # windows a network call
+    ) -> Bits:
         "The continuous bound in bits per character, every character paid for. Under masks both processes are one."
-        if process not in ("flow", "score"): raise ValueError(f"process: expected 'flow' or 'score', got {process!r}")
-        def ask(x_t, t, y=None): return self.ask(model, x_t, t)
-        def full(x_t, t, y=None): return self.full(ask(x_t, t), x_t, t)
-        answer, rate = (full, flow_rate) if process == "flow" else (ask, masked_rate if self.reads == "full" else uniform_rate)
-        return continuous_bits(answer, self.kernel, x_0, rate, passes, batch_size, generator)
+        if process not in ("flow", "score"):
+            raise ValueError(
+                f"process: expected 'flow' or 'score', got {process!r}"
+            )
 
-    def rows(self, model: nn.Module,
-             eta: float | Callable = 0.,     # weight of the corrector: a number, or a function of t
-             method: str = "euler",          # or "coin"
-             temperature: float = 1.         # of the network's answer
-             ) -> Callable:                  # (x_t, s, t) -> (batch, L, N) float64
+        def ask(x_t, t, y=None):
+            return self.ask(model, x_t, t)
+
+        def full(x_t, t, y=None):
+            return self.full(ask(x_t, t), x_t, t)
+
+        answer, rate = (
+            (full, flow_rate)
+            if process == "flow"
+            else (ask, masked_rate if self.reads == "full" else uniform_rate)
+        )
+        return continuous_bits(
+            answer, self.kernel, x_0, rate, passes, batch_size, generator
+        )
+
+    def rows(
+        self,
+        model: nn.Module,
+        eta: float
+        | Callable = 0.0,  # weight of the corrector: a number, or a function of t
+        method: str = "euler",  # or "coin"
+        temperature: float = 1.0,  # of the network's answer
+    ) -> Callable:  # (x_t, s, t) -> (batch, L, N) float64
         "Laws of one step, for `descend` and `descend_law`; see `flow_rows`."
         check_reads(self.kernel, self.reads, model)
         ask = Denoise(model, self.kernel.K, temperature=temperature)
-        def law(x_t, s, t): return flow_rows(self.kernel, reverse_rows(self.kernel, ask(x_t, t), x_t, None, t, self.reads), x_t, s, t, eta, method)
+
+        def law(x_t, s, t):
+            return flow_rows(
+                self.kernel,
+                reverse_rows(
+                    self.kernel, ask(x_t, t), x_t, None, t, self.reads
+                ),
+                x_t,
+                s,
+                t,
+                eta,
+                method,
+            )
+
         law.ask = ask
         return law
 
-    def correct(self, rows: Callable, x_t: Tensor, t: float, share: float) -> Tensor: # (batch, L, N) float64
+    def correct(
+        self, rows: Callable, x_t: Tensor, t: float, share: float
+    ) -> Tensor:  # (batch, L, N) float64
         "Laws of a corrector move of its own, one Euler step of `corrector_velocity`: a `share` of the letters is noised anew. It stays at t."
-        p = reverse_rows(self.kernel, rows.ask(x_t, t), x_t, None, t, self.reads)
-        return (1 - share) * one_hot(x_t, self.kernel.N).to(p) + share * self.kernel.push(p, t)
+        p = reverse_rows(
+            self.kernel, rows.ask(x_t, t), x_t, None, t, self.reads
+        )
+        return (1 - share) * one_hot(x_t, self.kernel.N).to(
+            p
+        ) + share * self.kernel.push(p, t)
 
-    def sample(self, model: nn.Module,
-               shape: tuple,                 # (batch, L)
-               times: int | Tensor = 64,     # steps, or a grid of times
-               *,
-               temperature: float = 1.,      # of the network's answer, see `temper`
-               generator: torch.Generator | None = None, # where the draws come from
-               device: str | torch.device | None = None, # where the states live; None: where the network is
-               keep_path: bool = False,      # keep every state on the way
-               progress: bool = False,       # show a bar
-               corrections: int | Callable = 0, # corrector moves after each step, each a network call, or a function of the time reached
-               eta: float | Callable = 0.,   # weight of the corrector within a step, which costs no network call
-               share: float = .1,            # of the letters in each corrector move
-               method: str = "euler"         # or "coin"
-               ) -> Sample:
+    def sample(
+        self,
+        model: nn.Module,
+        shape: tuple,  # (batch, L)
+        times: int | Tensor = 64,  # steps, or a grid of times
+        *,
+        temperature: float = 1.0,  # of the network's answer, see `temper`
+        generator: torch.Generator | None = None,  # where the draws come from
+        device: str
+        | torch.device
+        | None = None,  # where the states live; None: where the network is
+        keep_path: bool = False,  # keep every state on the way
+        progress: bool = False,  # show a bar
+        corrections: int
+        | Callable = 0,  # corrector moves after each step, each a network call, or a function of the time reached
+        eta: float
+        | Callable = 0.0,  # weight of the corrector within a step, which costs no network call
+        share: float = 0.1,  # of the letters in each corrector move
+        method: str = "euler",  # or "coin"
+    ) -> Sample:
         "Texts, from noise. `calls` counts network calls."
-        many, share = correction_count(corrections), check_number(share, "share", above=0, most=1, word="share")
+        many, share = (
+            correction_count(corrections),
+            check_number(share, "share", above=0, most=1, word="share"),
+        )
         law = self.rows(model, eta, method, temperature)
+
         def rows(x_t, s, t):
-            for _ in range(many(t) if t < 1 and s is not None else 0): x_t = draw(self.correct(law, x_t, t, share), generator)
+            for _ in range(many(t) if t < 1 and s is not None else 0):
+                x_t = draw(self.correct(law, x_t, t, share), generator)
             return law(x_t, s, t)
-        return replace(descend(rows, self.kernel, shape, times, generator, keep_path, progress, device_of(model, device)), calls=law.ask.calls)
+
+        return replace(
+            descend(
+                rows,
+                self.kernel,
+                shape,
+                times,
+                generator,
+                keep_path,
+                progress,
+                device_of(model, device),
+            ),
+            calls=law.ask.calls,
+        )

@@ -25,75 +25,144 @@ from .bounds import *
 class MaskedText:
     """Masked diffusion with a network that is not told the time (Sahoo et al. 2024; Shi et al. 2024; Ou et al. 2024), trained with exact
     numbers of masks. Raises TypeError, ValueError."""
-    kernel: Absorbing    # alpha(0) = 1, alpha(1) = 0
-    power: float = .5    # of the weight L/n in training: 1 the bound, 0 the plain mean; a surrogate unless 1
-    ramp: float = 0.     # share of a run in which pages begin with few masks, at most .3 L, and grow to L; 0 for none
+
+    kernel: Absorbing  # alpha(0) = 1, alpha(1) = 0
+    power: float = 0.5  # of the weight L/n in training: 1 the bound, 0 the plain mean; a surrogate unless 1
+    ramp: float = 0.0  # share of a run in which pages begin with few masks, at most .3 L, and grow to L; 0 for none
 
     def __post_init__(self):
-        if not absorbs(self.kernel): raise TypeError(f"kernel: expected an Absorbing kernel, got {type(self.kernel).__name__}")
+        if not absorbs(self.kernel):
+            raise TypeError(
+                f"kernel: expected an Absorbing kernel, got {type(self.kernel).__name__}"
+            )
         self.power = check_number(self.power, "power", least=0, most=1)
         self.ramp = check_number(self.ramp, "ramp", least=0, most=1)
-        ends = self.kernel.alpha(torch.tensor([0., 1.], dtype=torch.float64)).tolist()
-        if ends != [1., 0.]: raise ValueError(f"kernel: expected alpha(0) = 1 and alpha(1) = 0, got {ends[0]:.6g} and {ends[1]:.6g}")
+        ends = self.kernel.alpha(
+            torch.tensor([0.0, 1.0], dtype=torch.float64)
+        ).tolist()
+        if ends != [1.0, 0.0]:
+            raise ValueError(
+                f"kernel: expected alpha(0) = 1 and alpha(1) = 0, got {ends[0]:.6g} and {ends[1]:.6g}"
+            )
 
     @property
     def reads(self) -> str:
         "What the network's answer means: under masks the full and the leave-one-out posterior are one, 'full'."
         return "full"
 
-    def ask(self, model: Callable, x_t: Tensor, t: Tensor | None = None, where: str = "") -> Tensor:
+    def ask(
+        self,
+        model: Callable,
+        x_t: Tensor,
+        t: Tensor | None = None,
+        where: str = "",
+    ) -> Tensor:
         "The network's answer, (batch, L, K), looked at before anything is done with it."
         check_reads(self.kernel, self.reads, model)
-        return check_logits(call_network(model, x_t, t), x_t, self.kernel.K, where)
+        return check_logits(
+            call_network(model, x_t, t), x_t, self.kernel.K, where
+        )
 
-    def noise(self, x_0: Tensor,
-              generator: torch.Generator | None = None, # where masks come from
-              done: float = 1.                          # share of the run that lies behind, for `ramp`
-              ) -> tuple[Tensor, ...]:
+    def noise(
+        self,
+        x_0: Tensor,
+        generator: torch.Generator | None = None,  # where masks come from
+        done: float = 1.0,  # share of the run that lies behind, for `ramp`
+    ) -> tuple[Tensor, ...]:
         "What a training step draws: (x_0, x_t, L/n), n of L letters masked, n uniform on 1..L and spread evenly over the batch."
-        if done >= self.ramp: return x_0, *exact_masks(self.kernel, x_0, generator)
-        self.kernel.check(x_0, self.kernel.K, "x_0", 0.); L = x_0.shape[1]
-        n = stratified_steps(len(x_0), max(1, round(L * (.3 + .7 * done / self.ramp))), generator)
+        if done >= self.ramp:
+            return x_0, *exact_masks(self.kernel, x_0, generator)
+        self.kernel.check(x_0, self.kernel.K, "x_0", 0.0)
+        L = x_0.shape[1]
+        n = stratified_steps(
+            len(x_0),
+            max(1, round(L * (0.3 + 0.7 * done / self.ramp))),
+            generator,
+        )
         rank = uniforms(x_0.shape, generator).argsort(-1).argsort(-1)
-        return x_0, x_0.masked_fill((rank < n[:, None]).to(x_0.device), self.kernel.mask), L / n.double()
+        return (
+            x_0,
+            x_0.masked_fill(
+                (rank < n[:, None]).to(x_0.device), self.kernel.mask
+            ),
+            L / n.double(),
+        )
 
-    def loss(self, model: nn.Module, x_0: Tensor, x_t: Tensor, weight: Tensor) -> dict[str, Tensor]:
+    def loss(
+        self, model: nn.Module, x_0: Tensor, x_t: Tensor, weight: Tensor
+    ) -> dict[str, Tensor]:
         "(2 - power) (L/n)^power times the masks' cross-entropy over L: nats per character; its expectation is the bound where power = 1. Draws nothing."
-        ce = cross_entropy(self.ask(model, x_t), x_0) * (x_t == self.kernel.mask)
-        return {"loss": (2 - self.power) * weight.float().to(ce.device) ** self.power * ce.mean(1), "t": 1 / weight}
+        ce = cross_entropy(self.ask(model, x_t), x_0) * (
+            x_t == self.kernel.mask
+        )
+        return {
+            "loss": (2 - self.power)
+            * weight.float().to(ce.device) ** self.power
+            * ce.mean(1),
+            "t": 1 / weight,
+        }
 
 # %% ../nbs/15_mdlm.ipynb #1824c277
 @patch
 @torch.no_grad()
-def bits(self: MaskedText,
-         model: Callable,                # model(x_t, t, y) -> logits; not told the time
-         x_0: Tensor,                    # (items, L) held-out windows
-         passes: int = 16,               # independent passes over the windows, at least 2
-         batch_size: int = 250,          # windows a network call
-         generator: torch.Generator | None = None # where masks come from
-         ) -> Bits:
+def bits(
+    self: MaskedText,
+    model: Callable,  # model(x_t, t, y) -> logits; not told the time
+    x_0: Tensor,  # (items, L) held-out windows
+    passes: int = 16,  # independent passes over the windows, at least 2
+    batch_size: int = 250,  # windows a network call
+    generator: torch.Generator | None = None,  # where masks come from
+) -> Bits:
     "The bound on -log2 p(x_0) per character: unbiased, numbers of masks spread evenly over the windows of each pass. Raises TypeError, ValueError."
-    items, L = check_count(len(x_0), "x_0: number of windows", 2), x_0[0].numel(); check_count(passes, "passes", 2); check_count(batch_size, "batch_size")
+    items, L = (
+        check_count(len(x_0), "x_0: number of windows", 2),
+        x_0[0].numel(),
+    )
+    check_count(passes, "passes", 2)
+    check_count(batch_size, "batch_size")
     each = torch.zeros(passes, items, dtype=torch.float64)
     for r in range(passes):
         x_t, weight = exact_masks(self.kernel, x_0, generator)
         for at in torch.arange(items).split(batch_size):
-            ce = cross_entropy(self.ask(model, x_t[at]), x_0[at]) * (x_t[at] == self.kernel.mask)
+            ce = cross_entropy(self.ask(model, x_t[at]), x_0[at]) * (
+                x_t[at] == self.kernel.mask
+            )
             each[r, at] = nats_to_bits(weight[at] * ce.cpu().double().sum(1), L)
     mean = each.mean().item()
-    return Bits(mean, mean, 0., 0., (each.mean(1).std() / passes ** .5).item(), (each.mean(0).std() / items ** .5).item(), None, passes, items, each.mean(0))
+    return Bits(
+        mean,
+        mean,
+        0.0,
+        0.0,
+        (each.mean(1).std() / passes**0.5).item(),
+        (each.mean(0).std() / items**0.5).item(),
+        None,
+        passes,
+        items,
+        each.mean(0),
+    )
 
 # %% ../nbs/15_mdlm.ipynb #1f6cade4
 @dataclass
 class OrderBits:
     "Chain-rule costs of windows over orders."
-    nats: Tensor = field(repr=False) # (items, orders) float64: -log p of each window in each order
-    length: int                      # characters of a window
 
-    def each(self, mixed: bool # False: mean of the logs; True: log of the mean
-             ) -> Tensor:      # (items,) bits per character
+    nats: Tensor = field(
+        repr=False
+    )  # (items, orders) float64: -log p of each window in each order
+    length: int  # characters of a window
+
+    def each(
+        self,
+        mixed: bool,  # False: mean of the logs; True: log of the mean
+    ) -> Tensor:  # (items,) bits per character
         "One number a window."
-        return nats_to_bits(math.log(self.nats.shape[1]) - (-self.nats).logsumexp(1) if mixed else self.nats.mean(1), self.length)
+        return nats_to_bits(
+            math.log(self.nats.shape[1]) - (-self.nats).logsumexp(1)
+            if mixed
+            else self.nats.mean(1),
+            self.length,
+        )
 
     @property
     def mean(self) -> float:
@@ -106,34 +175,60 @@ class OrderBits:
         return self.each(True).mean().item()
 
     def __repr__(self):
-        means = f"{self.mean:.4f} bits/char", f"by the mean probability {self.mixture:.4f}"
+        means = (
+            f"{self.mean:.4f} bits/char",
+            f"by the mean probability {self.mixture:.4f}",
+        )
         orders = f"of {self.length} in {self.nats.shape[1]} orders"
         if len(self.nats) == 1:
             return f"{means[0]}, {means[1]}, one window {orders}: no standard error"
-        error = lambda mixed: (self.each(mixed).std() / len(self.nats) ** .5).item()
+        error = lambda mixed: (
+            self.each(mixed).std() / len(self.nats) ** 0.5
+        ).item()
         return f"{means[0]} (standard error over windows {error(False):.4f}), {means[1]} ({error(True):.4f}), {len(self.nats)} windows {orders} each"
 
 # %% ../nbs/15_mdlm.ipynb #b614f731
 @patch
 @torch.no_grad()
-def order_bits(self: MaskedText,
-               model: Callable,       # model(x_t, t, y) -> logits; not told the time
-               x_0: Tensor,           # (items, L) clean states
-               orders: int | Tensor = 4, # random orders a window; or the same for all, (orders, L), each a permutation of 0..L-1
-               generator: torch.Generator | None = None, # where random orders come from
-               batch_size: int = 250  # sequences a network call
-               ) -> OrderBits:
+def order_bits(
+    self: MaskedText,
+    model: Callable,  # model(x_t, t, y) -> logits; not told the time
+    x_0: Tensor,  # (items, L) clean states
+    orders: int
+    | Tensor = 4,  # random orders a window; or the same for all, (orders, L), each a permutation of 0..L-1
+    generator: torch.Generator | None = None,  # where random orders come from
+    batch_size: int = 250,  # sequences a network call
+) -> OrderBits:
     "-log p of showing a window's letters one after another; L network calls an order. Raises TypeError, ValueError."
-    K = self.kernel.K; check_states(x_0, K, "x_0"); check_count(batch_size, "batch_size")
-    if x_0.ndim != 2 or not x_0.numel(): raise ValueError(f"x_0: expected shape (items, L), not empty, got {tuple(x_0.shape)}")
+    K = self.kernel.K
+    check_states(x_0, K, "x_0")
+    check_count(batch_size, "batch_size")
+    if x_0.ndim != 2 or not x_0.numel():
+        raise ValueError(
+            f"x_0: expected shape (items, L), not empty, got {tuple(x_0.shape)}"
+        )
     B, L = x_0.shape
     if isinstance(orders, Tensor):
         check_states(orders, L, "orders")
-        if orders.ndim != 2 or orders.shape[1] != L or not len(orders) or bool((orders.sort(1).values.cpu() != torch.arange(L)).any()):
-            raise ValueError(f"orders: expected rows that are permutations of 0..{L - 1}, got shape {tuple(orders.shape)}")
-        turn = orders.argsort(1).expand(B, -1, -1)                              # turn[i]: when letter i is shown
-    else: turn = uniforms((B, check_count(orders, "orders"), L), generator).argsort(-1)
-    M = turn.shape[1]; turn = turn.reshape(B * M, L).to(x_0.device); x = x_0.repeat_interleave(M, 0)
+        if (
+            orders.ndim != 2
+            or orders.shape[1] != L
+            or not len(orders)
+            or bool((orders.sort(1).values.cpu() != torch.arange(L)).any())
+        ):
+            raise ValueError(
+                f"orders: expected rows that are permutations of 0..{L - 1}, got shape {tuple(orders.shape)}"
+            )
+        turn = orders.argsort(1).expand(
+            B, -1, -1
+        )  # turn[i]: when letter i is shown
+    else:
+        turn = uniforms(
+            (B, check_count(orders, "orders"), L), generator
+        ).argsort(-1)
+    M = turn.shape[1]
+    turn = turn.reshape(B * M, L).to(x_0.device)
+    x = x_0.repeat_interleave(M, 0)
     nats = torch.zeros(B * M, dtype=torch.float64)
     for n in range(L):
         for at in torch.arange(B * M, device=x.device).split(batch_size):
@@ -145,104 +240,224 @@ def order_bits(self: MaskedText,
 # %% ../nbs/15_mdlm.ipynb #7f425b99
 class Remember:
     "A network that is not told the time, asked only about sequences that have masks and have changed since its last answer."
-    def __init__(self, model: Callable, # model(x_t, t, y) -> logits (batch, L, K)
-                 mask: int):            # the mask's state
-        self.model, self.mask, self.calls, self.asked, self.x = model, mask, 0, 0, None
-    def __call__(self, x_t: Tensor, t=None, y: None = None) -> Tensor: # logits; those of a sequence without masks are stale, nobody needs them
+
+    def __init__(
+        self,
+        model: Callable,  # model(x_t, t, y) -> logits (batch, L, K)
+        mask: int,
+    ):  # the mask's state
+        self.model, self.mask, self.calls, self.asked, self.x = (
+            model,
+            mask,
+            0,
+            0,
+            None,
+        )
+
+    def __call__(
+        self, x_t: Tensor, t=None, y: None = None
+    ) -> (
+        Tensor
+    ):  # logits; those of a sequence without masks are stale, nobody needs them
         "`calls` counts network calls, `asked` the sequences in them."
         known = self.x is not None and self.x.shape == x_t.shape
-        new = ((self.x != x_t).any(1) & (x_t == self.mask).any(1)) if known else torch.ones(len(x_t), dtype=torch.bool, device=x_t.device)
+        new = (
+            ((self.x != x_t).any(1) & (x_t == self.mask).any(1))
+            if known
+            else torch.ones(len(x_t), dtype=torch.bool, device=x_t.device)
+        )
         if bool(new.any()):
-            fresh = call_network(self.model, x_t[new], None); self.calls += 1; self.asked += int(new.sum())
-            if known: self.out = self.out.clone(); self.out[new] = fresh
-            else: self.out = fresh
+            fresh = call_network(self.model, x_t[new], None)
+            self.calls += 1
+            self.asked += int(new.sum())
+            if known:
+                self.out = self.out.clone()
+                self.out[new] = fresh
+            else:
+                self.out = fresh
         self.x = x_t
         return self.out
 
+
 def _given(given, shape, K):
-    if not isinstance(given, Tensor) or given.dtype != torch.int64: raise TypeError(f"given: expected an int64 tensor, -1 where a letter is free, got {getattr(given, 'dtype', type(given).__name__)}")
-    if given.shape not in (shape, shape[1:]): raise ValueError(f"given: expected shape {shape} or {shape[1:]}, got {tuple(given.shape)}")
-    if given.min() < -1 or given.max() >= K: raise ValueError(f"given: expected letters in 0..{K - 1}, or -1 for free, got values from {given.min().item()} to {given.max().item()}")
+    if not isinstance(given, Tensor) or given.dtype != torch.int64:
+        raise TypeError(
+            f"given: expected an int64 tensor, -1 where a letter is free, got {getattr(given, 'dtype', type(given).__name__)}"
+        )
+    if given.shape not in (shape, shape[1:]):
+        raise ValueError(
+            f"given: expected shape {shape} or {shape[1:]}, got {tuple(given.shape)}"
+        )
+    if given.min() < -1 or given.max() >= K:
+        raise ValueError(
+            f"given: expected letters in 0..{K - 1}, or -1 for free, got values from {given.min().item()} to {given.max().item()}"
+        )
     return given
 
+
 @patch
-def memory(self: MaskedText,
-           model: Callable # model(x_t, t, y) -> logits
-           ) -> Callable:  # what `sample` asks
+def memory(
+    self: MaskedText,
+    model: Callable,  # model(x_t, t, y) -> logits
+) -> Callable:  # what `sample` asks
     "The network behind a `Remember`, unless it is one already."
-    return model if isinstance(model, Remember) else Remember(model, self.kernel.mask)
+    return (
+        model
+        if isinstance(model, Remember)
+        else Remember(model, self.kernel.mask)
+    )
+
 
 @patch
 @torch.no_grad()
-def sample(self: MaskedText,
-           model: Callable,              # model(x_t, t, y) -> logits, or a `Remember` of one
-           shape: tuple,                 # (batch, L)
-           times: int | Tensor = 128,    # steps, or a grid of times
-           *,
-           temperature: float = 1.,      # see `temper`
-           generator: torch.Generator | None = None, # where the draws come from
-           device: str | torch.device | None = None, # where the states live; None: where the network is
-           keep_path: bool = False,      # keep every state on the way
-           progress: bool = False,       # show a bar
-           corrections: int | Callable = 0, # times that a step is taken back and taken again, or a function of the time reached
-           sweeps: int = 0,              # after the last step: times that each letter is hidden and drawn anew given all others
-           given: Tensor | None = None   # letters to keep, `shape` or (L,), -1 where the network shall write
-           ) -> Sample:
+def sample(
+    self: MaskedText,
+    model: Callable,  # model(x_t, t, y) -> logits, or a `Remember` of one
+    shape: tuple,  # (batch, L)
+    times: int | Tensor = 128,  # steps, or a grid of times
+    *,
+    temperature: float = 1.0,  # see `temper`
+    generator: torch.Generator | None = None,  # where the draws come from
+    device: str
+    | torch.device
+    | None = None,  # where the states live; None: where the network is
+    keep_path: bool = False,  # keep every state on the way
+    progress: bool = False,  # show a bar
+    corrections: int
+    | Callable = 0,  # times that a step is taken back and taken again, or a function of the time reached
+    sweeps: int = 0,  # after the last step: times that each letter is hidden and drawn anew given all others
+    given: Tensor
+    | None = None,  # letters to keep, `shape` or (L,), -1 where the network shall write
+) -> Sample:
     "Texts out of masks by ancestral steps; no call where nothing changed. A sweep costs L calls more. Raises TypeError, ValueError."
-    if not isinstance(shape, tuple) or len(shape) != 2: raise TypeError(f"shape: expected a tuple (batch, L), got {shape!r}")
-    check_count(sweeps, "sweeps", 0); check_reads(self.kernel, self.reads, model); many = correction_count(corrections)
-    shape, net, start = tuple(check_count(n, "shape") for n in shape), self.memory(model), time.perf_counter()
+    if not isinstance(shape, tuple) or len(shape) != 2:
+        raise TypeError(f"shape: expected a tuple (batch, L), got {shape!r}")
+    check_count(sweeps, "sweeps", 0)
+    check_reads(self.kernel, self.reads, model)
+    many = correction_count(corrections)
+    shape, net, start = (
+        tuple(check_count(n, "shape") for n in shape),
+        self.memory(model),
+        time.perf_counter(),
+    )
     home = device_of(net, device)
-    x = self.kernel.draw_pi(shape, generator, home); free = torch.ones_like(x, dtype=torch.bool)
-    if given is not None: free = _given(given, shape, self.kernel.K).to(home).expand(shape) < 0; x = torch.where(free, x, given.to(home))
-    ask, path, before = Denoise(net, self.kernel.K, temperature=temperature), [(1., x)], getattr(net, "calls", 0)
-    for t, s in tqdm(steps_down(self.kernel, time_grid(times)), disable=not progress, desc="sampling"):
-        x = draw(reverse_rows(self.kernel, ask(x, t), x, s, t, self.reads), generator)
+    x = self.kernel.draw_pi(shape, generator, home)
+    free = torch.ones_like(x, dtype=torch.bool)
+    if given is not None:
+        free = _given(given, shape, self.kernel.K).to(home).expand(shape) < 0
+        x = torch.where(free, x, given.to(home))
+    ask, path, before = (
+        Denoise(net, self.kernel.K, temperature=temperature),
+        [(1.0, x)],
+        getattr(net, "calls", 0),
+    )
+    for t, s in tqdm(
+        steps_down(self.kernel, time_grid(times)),
+        disable=not progress,
+        desc="sampling",
+    ):
+        x = draw(
+            reverse_rows(self.kernel, ask(x, t), x, s, t, self.reads), generator
+        )
         for _ in range(many(s) if s > 0 else 0):
-            x = torch.where(free, self.kernel.jump(x, s, t, generator), x)              # back to t, and down once more
-            x = draw(reverse_rows(self.kernel, ask(x, t), x, s, t, self.reads), generator)
-        if keep_path: path.append((s, x))
-    late = self.kernel.alpha.inverse(torch.tensor(1 - 1 / shape[1])).item()             # the time at which one letter is hidden
+            x = torch.where(
+                free, self.kernel.jump(x, s, t, generator), x
+            )  # back to t, and down once more
+            x = draw(
+                reverse_rows(self.kernel, ask(x, t), x, s, t, self.reads),
+                generator,
+            )
+        if keep_path:
+            path.append((s, x))
+    late = self.kernel.alpha.inverse(
+        torch.tensor(1 - 1 / shape[1])
+    ).item()  # the time at which one letter is hidden
     for _ in range(sweeps):
-        turn = (uniforms(shape, generator).to(home) + 2. * ~free).argsort(1)[:, :int(free.sum(1).max())]
-        for i in turn.T[..., None]:                                                     # one letter of each text
-            p = ask(x.scatter(1, i, self.kernel.mask), late).take_along_dim(i[..., None], 1)[:, 0]
-            x = torch.where(free & (torch.arange(shape[1], device=home) == i), draw(p, generator)[:, None], x)
-        if keep_path: path.append((0., x))
-    return Sample(x, net.calls - before if isinstance(net, Remember) else ask.calls, time.perf_counter() - start, path if keep_path else [])
+        turn = (uniforms(shape, generator).to(home) + 2.0 * ~free).argsort(1)[
+            :, : int(free.sum(1).max())
+        ]
+        for i in turn.T[..., None]:  # one letter of each text
+            p = ask(x.scatter(1, i, self.kernel.mask), late).take_along_dim(
+                i[..., None], 1
+            )[:, 0]
+            x = torch.where(
+                free & (torch.arange(shape[1], device=home) == i),
+                draw(p, generator)[:, None],
+                x,
+            )
+        if keep_path:
+            path.append((0.0, x))
+    return Sample(
+        x,
+        net.calls - before if isinstance(net, Remember) else ask.calls,
+        time.perf_counter() - start,
+        path if keep_path else [],
+    )
 
 # %% ../nbs/15_mdlm.ipynb #980f5391
 @dataclass
 class TimedMaskedText(MaskedText):
     "Masked diffusion with a network that is told the time (MDLM, MD4); t is spread evenly over the batch. Raises TypeError, ValueError."
-    power: float = 1.    # of the weight 1/(1 - alpha) in training: 1 the bound; a surrogate otherwise
+
+    power: float = 1.0  # of the weight 1/(1 - alpha) in training: 1 the bound; a surrogate otherwise
 
     def __post_init__(self):
         super().__post_init__()
-        if self.ramp: raise ValueError(f"ramp: expected 0 for a network that is told the time, got {self.ramp}")
+        if self.ramp:
+            raise ValueError(
+                f"ramp: expected 0 for a network that is told the time, got {self.ramp}"
+            )
 
-    def noise(self, x_0: Tensor, generator: torch.Generator | None = None, done: float = 1.) -> tuple[Tensor, ...]:
+    def noise(
+        self,
+        x_0: Tensor,
+        generator: torch.Generator | None = None,
+        done: float = 1.0,
+    ) -> tuple[Tensor, ...]:
         "What a training step draws: (x_0, x_t, t)."
         t = stratified_times(len(x_0), generator)
         return x_0, self.kernel.sample(x_0, t, generator), t
 
-    def loss(self, model: nn.Module, x_0: Tensor, x_t: Tensor, t: Tensor) -> dict[str, Tensor]:
+    def loss(
+        self, model: nn.Module, x_0: Tensor, x_t: Tensor, t: Tensor
+    ) -> dict[str, Tensor]:
         "(2 - power) (1 - alpha)^(1 - power) times the bound's integrand over L: nats per character. Draws nothing."
-        weight = (2 - self.power) * (1 - self.kernel.alpha(t)) ** (1 - self.power)
-        return {"loss": weight.float().to(x_t.device) * masked_rate(self.kernel, self.ask(model, x_t, t), x_0, x_t, t).mean(1), "t": t}
+        weight = (2 - self.power) * (1 - self.kernel.alpha(t)) ** (
+            1 - self.power
+        )
+        return {
+            "loss": weight.float().to(x_t.device)
+            * masked_rate(
+                self.kernel, self.ask(model, x_t, t), x_0, x_t, t
+            ).mean(1),
+            "t": t,
+        }
 
-    def bits(self, model: Callable,
-             x_0: Tensor,                # (items, L) held-out windows
-             passes: int = 16,           # independent passes over the windows, at least 2
-             batch_size: int = 250,      # windows a network call
-             generator: torch.Generator | None = None # where times and masks come from
-             ) -> Bits:
+    def bits(
+        self,
+        model: Callable,
+        x_0: Tensor,  # (items, L) held-out windows
+        passes: int = 16,  # independent passes over the windows, at least 2
+        batch_size: int = 250,  # windows a network call
+        generator: torch.Generator
+        | None = None,  # where times and masks come from
+    ) -> Bits:
         "The bound on -log2 p(x_0) per character: unbiased, t spread evenly over the windows of each pass. Raises TypeError, ValueError."
-        return continuous_bits(lambda x_t, t, y=None: self.ask(model, x_t, t), self.kernel, x_0, masked_rate, passes, batch_size, generator)
+        return continuous_bits(
+            lambda x_t, t, y=None: self.ask(model, x_t, t),
+            self.kernel,
+            x_0,
+            masked_rate,
+            passes,
+            batch_size,
+            generator,
+        )
 
     def order_bits(self, *args, **options):
         "Not here: at what time would a letter be shown?"
-        raise TypeError("order_bits: expected a network that is not told the time, got a TimedMaskedText")
+        raise TypeError(
+            "order_bits: expected a network that is not told the time, got a TimedMaskedText"
+        )
 
     def memory(self, model: Callable) -> Callable:
         "The network itself: its answer changes with t, so it is asked in every step."

@@ -18,41 +18,75 @@ import discrete_diffusion
 from .core import *
 
 # %% ../nbs/92_pretrained.ipynb #80a39dab
-FORMAT = 1        # of the files; goes up when older packages could no longer read what newer ones write
-NETWORKS = ("models.DigitNet", "transformer.TextNet")   # what a record may name
-READS = ("full", "leave-one-out", "score")   # what a network's answer may be
+FORMAT = 1  # of the files; goes up when older packages could no longer read what newer ones write
+NETWORKS = ("models.DigitNet", "transformer.TextNet")  # what a record may name
+READS = ("full", "leave-one-out", "score")  # what a network's answer may be
+
 
 def _check_reads(reads, name: str) -> str | None:
     "One of READS, or None for a network that is not asked about noise."
-    if reads is None or reads in READS: return reads
-    raise ValueError(f"{name}: expected one of {', '.join(map(repr, READS))}, got {reads!r}")
+    if reads is None or reads in READS:
+        return reads
+    raise ValueError(
+        f"{name}: expected one of {', '.join(map(repr, READS))}, got {reads!r}"
+    )
+
 
 def _folder(folder) -> Path:
-    if folder is None: return Path(discrete_diffusion.__file__).parent / "weights"
-    if not isinstance(folder, (str, Path)): raise TypeError(f"folder: expected a path, got {type(folder).__name__}")
+    if folder is None:
+        return Path(discrete_diffusion.__file__).parent / "weights"
+    if not isinstance(folder, (str, Path)):
+        raise TypeError(f"folder: expected a path, got {type(folder).__name__}")
     return Path(folder)
 
+
 def _name(name) -> str:
-    if not isinstance(name, str): raise TypeError(f"name: expected a str, got {type(name).__name__}")
+    if not isinstance(name, str):
+        raise TypeError(f"name: expected a str, got {type(name).__name__}")
     return name
+
 
 def _build(network: str, arguments: dict) -> nn.Module:
     "A new network of the course. The global random numbers stay as they were. Raises ValueError."
-    if network not in NETWORKS: raise ValueError(f"network: expected one of {', '.join(NETWORKS)}, got {network!r}")
+    if network not in NETWORKS:
+        raise ValueError(
+            f"network: expected one of {', '.join(NETWORKS)}, got {network!r}"
+        )
     module, kind = network.split(".")
-    tuples = lambda v: tuple(map(tuples, v)) if isinstance(v, list) else v             # JSON knows no tuples
-    try: kind = getattr(importlib.import_module(f"discrete_diffusion.{module}"), kind)
-    except (ImportError, AttributeError): raise ValueError(f"network: this package has no {network}") from None
+    tuples = lambda v: (
+        tuple(map(tuples, v)) if isinstance(v, list) else v
+    )  # JSON knows no tuples
+    try:
+        kind = getattr(
+            importlib.import_module(f"discrete_diffusion.{module}"), kind
+        )
+    except (ImportError, AttributeError):
+        raise ValueError(f"network: this package has no {network}") from None
     with torch.random.fork_rng(devices=[]):
-        try: return kind(**{k: tuples(v) for k, v in arguments.items()})
-        except TypeError as e: raise ValueError(f"arguments: {network} does not take {arguments} ({e})") from None
+        try:
+            return kind(**{k: tuples(v) for k, v in arguments.items()})
+        except TypeError as e:
+            raise ValueError(
+                f"arguments: {network} does not take {arguments} ({e})"
+            ) from None
+
 
 def _compare(name: str, tensors: dict[str, Tensor], net: nn.Module):
     "Refuse tensors that are not this network's, naming the first that differs."
-    want, tell = net.state_dict(), lambda x: "absent" if x is None else f"{tuple(x.shape)} of {'floats' if x.is_floating_point() else x.dtype}"
+    want, tell = (
+        net.state_dict(),
+        lambda x: (
+            "absent"
+            if x is None
+            else f"{tuple(x.shape)} of {'floats' if x.is_floating_point() else x.dtype}"
+        ),
+    )
     for k in [*want, *tensors]:
         a, b = tell(tensors.get(k)), tell(want.get(k))
-        if a != b: raise ValueError(f"{name}: weights of another network: '{k}' is {a} there and {b} in {type(net).__name__}")
+        if a != b:
+            raise ValueError(
+                f"{name}: weights of another network: '{k}' is {a} there and {b} in {type(net).__name__}"
+            )
 
 # %% ../nbs/92_pretrained.ipynb #92-system
 def _as_json(value):
@@ -81,7 +115,9 @@ def _from_json(saved):
     if not isinstance(saved, dict):
         return saved
     if "Tensor" in saved:
-        return torch.tensor(saved["Tensor"], dtype=getattr(torch, saved["dtype"]))
+        return torch.tensor(
+            saved["Tensor"], dtype=getattr(torch, saved["dtype"])
+        )
     if "ndarray" in saved:
         return np.array(saved["ndarray"], dtype=saved["dtype"])
     for kind in (list, tuple):
@@ -97,65 +133,133 @@ def _class_of_course(name: str) -> type:
     "A class of this package by its name, such as 'forward.Uniform'."
     module, _, kind = name.partition(".")
     try:
-        found = getattr(importlib.import_module(f"discrete_diffusion.{module}"), kind)
+        found = getattr(
+            importlib.import_module(f"discrete_diffusion.{module}"), kind
+        )
     except (ImportError, AttributeError, TypeError):
         found = None
-    own = isinstance(found, type) and found.__module__ == f"discrete_diffusion.{module}"
+    own = (
+        isinstance(found, type)
+        and found.__module__ == f"discrete_diffusion.{module}"
+    )
     if not own:
         raise ValueError(f"system: this package has no {name!r}")
     return found
 
 # %% ../nbs/92_pretrained.ipynb #f50781b4
-_FIELDS = {"format": int, "package": str, "network": str, "arguments": dict, "notes": dict, "bytes": int, "sha256": str}
+_FIELDS = {
+    "format": int,
+    "package": str,
+    "network": str,
+    "arguments": dict,
+    "notes": dict,
+    "bytes": int,
+    "sha256": str,
+}
+
 
 def _read_list(folder: Path) -> dict[str, dict]:
     "What weights.json says. {} if there is no such file; ValueError if it is not what `save_pretrained` writes."
     path = folder / "weights.json"
-    if not path.is_file(): return {}
-    try: found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError): raise ValueError("weights.json: damaged, it cannot be read; install the package again") from None
-    if not isinstance(found, dict) or not all(isinstance(e, dict) and re.fullmatch("[a-z0-9-]+", n) for n, e in found.items()):
-        raise ValueError("weights.json: damaged, expected one record for each name; install the package again")
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        raise ValueError(
+            "weights.json: damaged, it cannot be read; install the package again"
+        ) from None
+    if not isinstance(found, dict) or not all(
+        isinstance(e, dict) and re.fullmatch("[a-z0-9-]+", n)
+        for n, e in found.items()
+    ):
+        raise ValueError(
+            "weights.json: damaged, expected one record for each name; install the package again"
+        )
     return found
 
-def save_pretrained(name: str,            # small letters, digits, hyphens
-                    net: nn.Module,       # the trained network; it is not changed
-                    network: str,         # its class, one of NETWORKS
-                    arguments: dict,      # what the class was called with, as JSON can hold it; not what training sets anyway
-                    notes: dict,          # data, training, numbers, alphabet, ...: anything JSON can hold; `net.reads` is added
-                    folder: str | Path | None = None, # where; None: the package's own
-                    system=None,          # the system that it was trained for; its kernel and schedule come along
-                    tokenizer=None        # what makes states of a text
-                    ) -> Path:            # the file of weights
+
+def save_pretrained(
+    name: str,  # small letters, digits, hyphens
+    net: nn.Module,  # the trained network; it is not changed
+    network: str,  # its class, one of NETWORKS
+    arguments: dict,  # what the class was called with, as JSON can hold it; not what training sets anyway
+    notes: dict,  # data, training, numbers, alphabet, ...: anything JSON can hold; `net.reads` is added
+    folder: str | Path | None = None,  # where; None: the package's own
+    system=None,  # the system that it was trained for; its kernel and schedule come along
+    tokenizer=None,  # what makes states of a text
+) -> Path:  # the file of weights
     """Write a network's weights in half precision and its record, each file whole or not at all. One process at a time.
     Raises TypeError or ValueError for what could not be loaded again, OSError (no space, no right)."""
-    if not re.fullmatch("[a-z0-9-]+", _name(name)): raise ValueError(f"name: expected small letters, digits and hyphens, got {name!r}")
-    if not isinstance(net, nn.Module): raise TypeError(f"net: expected an nn.Module, got {type(net).__name__}")
+    if not re.fullmatch("[a-z0-9-]+", _name(name)):
+        raise ValueError(
+            f"name: expected small letters, digits and hyphens, got {name!r}"
+        )
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"net: expected an nn.Module, got {type(net).__name__}")
     for what, v in (("arguments", arguments), ("notes", notes)):
-        if not isinstance(v, dict): raise TypeError(f"{what}: expected a dict, got {type(v).__name__}")
-    reads = _check_reads(getattr(net, "reads", getattr(system, "reads", None)), "net.reads")
+        if not isinstance(v, dict):
+            raise TypeError(f"{what}: expected a dict, got {type(v).__name__}")
+    reads = _check_reads(
+        getattr(net, "reads", getattr(system, "reads", None)), "net.reads"
+    )
     said = _check_reads(notes.get("reads"), "notes: reads")
-    if None not in (said, reads) and said != reads: raise ValueError(f"notes: expected the network's own reads, {reads!r}, got {said!r}")
-    if reads is not None: notes = {**notes, "reads": reads}
+    if None not in (said, reads) and said != reads:
+        raise ValueError(
+            f"notes: expected the network's own reads, {reads!r}, got {said!r}"
+        )
+    if reads is not None:
+        notes = {**notes, "reads": reads}
     for what, value in (("system", system), ("tokenizer", tokenizer)):
-        if value is not None: notes = {**notes, what: _as_json(value)}
+        if value is not None:
+            notes = {**notes, what: _as_json(value)}
     folder = _folder(folder)
-    record = {"format": FORMAT, "package": discrete_diffusion.__version__, "network": network, "arguments": arguments, "notes": notes}
-    try: record = json.loads(json.dumps(record, allow_nan=False))
-    except (TypeError, ValueError) as e: raise ValueError(f"arguments, notes: expected what JSON can hold ({e})") from None
-    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in net.state_dict().items()}
+    record = {
+        "format": FORMAT,
+        "package": discrete_diffusion.__version__,
+        "network": network,
+        "arguments": arguments,
+        "notes": notes,
+    }
+    try:
+        record = json.loads(json.dumps(record, allow_nan=False))
+    except (TypeError, ValueError) as e:
+        raise ValueError(
+            f"arguments, notes: expected what JSON can hold ({e})"
+        ) from None
+    tensors = {
+        k: v.detach().cpu().contiguous().clone()
+        for k, v in net.state_dict().items()
+    }
     _compare(name, tensors, _build(network, record["arguments"]))
     for k, v in tensors.items():
         if v.is_floating_point():
-            if not check_finite(v, k).half().isfinite().all(): raise ValueError(f"net: '{k}' holds {v.abs().max().item():.3g}, too large for half precision")
+            if not check_finite(v, k).half().isfinite().all():
+                raise ValueError(
+                    f"net: '{k}' holds {v.abs().max().item():.3g}, too large for half precision"
+                )
             tensors[k] = v.half()
     raw = to_safetensors(tensors, {"record": json.dumps(record)})
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.safetensors"
-    listed = {**_read_list(folder), name: {**record, "bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}}
+    listed = {
+        **_read_list(folder),
+        name: {
+            **record,
+            "bytes": len(raw),
+            "sha256": hashlib.sha256(raw).hexdigest(),
+        },
+    }
     write_atomically(path, raw)
-    line = lambda k, v: f"  {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}"
-    text = ",\n".join(f"{json.dumps(n)}: {{\n" + ",\n".join(line(k, v) for k, v in e.items()) + "\n}" for n, e in sorted(listed.items()))
+    line = lambda k, v: (
+        f"  {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}"
+    )
+    text = ",\n".join(
+        f"{json.dumps(n)}: {{\n"
+        + ",\n".join(line(k, v) for k, v in e.items())
+        + "\n}"
+        for n, e in sorted(listed.items())
+    )
     write_atomically(folder / "weights.json", f"{{\n{text}\n}}\n".encode())
     return path
 
@@ -163,9 +267,12 @@ def save_pretrained(name: str,            # small letters, digits, hyphens
 @dataclass(repr=False, eq=False)
 class Pretrained:
     "A trained network and what is known about it. Printed, it says the main things."
-    name: str         # as in `pretrained_names`
-    net: nn.Module    # float32, on the CPU, in evaluation mode; `net.reads` says what its answer means
-    notes: dict = field(default_factory=dict) # data, training, numbers; for text also the alphabet
+
+    name: str  # as in `pretrained_names`
+    net: nn.Module  # float32, on the CPU, in evaluation mode; `net.reads` says what its answer means
+    notes: dict = field(
+        default_factory=dict
+    )  # data, training, numbers; for text also the alphabet
 
     @property
     def system(self):
@@ -178,47 +285,102 @@ class Pretrained:
         return _from_json(self.notes.get("tokenizer"))
 
     def __repr__(self):
-        said = [f"{k}: {self.notes[k]}" for k in ("what", "data", "use", "reads") if k in self.notes]
-        said += [f"{k}: {v}" for k, v in self.notes.get("numbers", {}).items() if not isinstance(v, dict)]
-        return "\n  ".join([f"Pretrained {self.name!r}: {type(self.net).__name__}, {sum(p.numel() for p in self.net.parameters()):,} parameters", *said])
+        said = [
+            f"{k}: {self.notes[k]}"
+            for k in ("what", "data", "use", "reads")
+            if k in self.notes
+        ]
+        said += [
+            f"{k}: {v}"
+            for k, v in self.notes.get("numbers", {}).items()
+            if not isinstance(v, dict)
+        ]
+        return "\n  ".join(
+            [
+                f"Pretrained {self.name!r}: {type(self.net).__name__}, {sum(p.numel() for p in self.net.parameters()):,} parameters",
+                *said,
+            ]
+        )
 
-def pretrained_names(folder: str | Path | None = None # None: the package's own
-                     ) -> list[str]: # sorted
+
+def pretrained_names(
+    folder: str | Path | None = None,  # None: the package's own
+) -> list[str]:  # sorted
     "The networks that `load_pretrained` knows. Raises ValueError if their list is damaged."
     return sorted(_read_list(_folder(folder)))
 
-def load_pretrained(name: str, # one of `pretrained_names()`
-                    folder: str | Path | None = None # None: the package's own
-                    ) -> Pretrained: # `.net` and `.notes`
+
+def load_pretrained(
+    name: str,  # one of `pretrained_names()`
+    folder: str | Path | None = None,  # None: the package's own
+) -> Pretrained:  # `.net` and `.notes`
     """A trained network. Nothing is unpickled. Raises TypeError for a name that is no str, ValueError, in one sentence, for an
     unknown name, a file that is missing, cut short or altered, another version's format, tensors that are not the network's."""
-    folder = _folder(folder); listed = _read_list(folder)
+    folder = _folder(folder)
+    listed = _read_list(folder)
     if _name(name) not in listed:
-        raise ValueError(f"name: expected one of {', '.join(map(repr, sorted(listed)))}, got {name!r}" if listed else
-                         f"name: there are no weights here to load {name!r} from; install the package again")
+        raise ValueError(
+            f"name: expected one of {', '.join(map(repr, sorted(listed)))}, got {name!r}"
+            if listed
+            else f"name: there are no weights here to load {name!r} from; install the package again"
+        )
     entry, again = listed[name], "install the package again"
     made = entry.get("format")
     if type(made) is int and made != FORMAT:
-        than, mend = ("a newer", "update the package") if made > FORMAT else ("an older", "the weights have to be made again (scripts/pretrain.py)")
-        raise ValueError(f"{name}: these weights are of {than} version of the package (format {made}, package {entry.get('package')}); "
-                         f"this is package {discrete_diffusion.__version__}, format {FORMAT}: {mend}")
-    if {k: type(v) for k, v in entry.items()} != _FIELDS: raise ValueError(f"weights.json: altered, the record of {name!r} is not complete; {again}")
-    try: raw = (folder / f"{name}.safetensors").read_bytes()
-    except OSError as e: raise ValueError(f"{name}.safetensors: missing ({e.strerror}); {again}") from None
+        than, mend = (
+            ("a newer", "update the package")
+            if made > FORMAT
+            else (
+                "an older",
+                "the weights have to be made again (scripts/pretrain.py)",
+            )
+        )
+        raise ValueError(
+            f"{name}: these weights are of {than} version of the package (format {made}, package {entry.get('package')}); "
+            f"this is package {discrete_diffusion.__version__}, format {FORMAT}: {mend}"
+        )
+    if {k: type(v) for k, v in entry.items()} != _FIELDS:
+        raise ValueError(
+            f"weights.json: altered, the record of {name!r} is not complete; {again}"
+        )
+    try:
+        raw = (folder / f"{name}.safetensors").read_bytes()
+    except OSError as e:
+        raise ValueError(
+            f"{name}.safetensors: missing ({e.strerror}); {again}"
+        ) from None
     if hashlib.sha256(raw).hexdigest() != entry["sha256"]:
-        if len(raw) < entry["bytes"]: raise ValueError(f"{name}.safetensors: cut short, {len(raw):,} of {entry['bytes']:,} bytes are there; {again}")
-        raise ValueError(f"{name}.safetensors: altered, its SHA-256 is not the one in weights.json; {again}")
+        if len(raw) < entry["bytes"]:
+            raise ValueError(
+                f"{name}.safetensors: cut short, {len(raw):,} of {entry['bytes']:,} bytes are there; {again}"
+            )
+        raise ValueError(
+            f"{name}.safetensors: altered, its SHA-256 is not the one in weights.json; {again}"
+        )
     try:
         tensors = from_safetensors(raw)
-        record = json.loads(json.loads(raw[8:8 + int.from_bytes(raw[:8], "little")])["__metadata__"]["record"])
-    except (SafetensorError, ValueError, KeyError, TypeError): raise ValueError(f"{name}.safetensors: not a file of this course's weights; {again}") from None
+        record = json.loads(
+            json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])[
+                "__metadata__"
+            ]["record"]
+        )
+    except (SafetensorError, ValueError, KeyError, TypeError):
+        raise ValueError(
+            f"{name}.safetensors: not a file of this course's weights; {again}"
+        ) from None
     if {**record, "bytes": len(raw), "sha256": entry["sha256"]} != entry:
-        raise ValueError(f"weights.json: altered, it says about {name!r} what {name}.safetensors does not; {again}")
+        raise ValueError(
+            f"weights.json: altered, it says about {name!r} what {name}.safetensors does not; {again}"
+        )
     try:
         net = _build(record["network"], record["arguments"]).float().cpu()
         _compare(name, tensors, net)
         reads = _check_reads(record["notes"].get("reads"), "reads")
-    except ValueError as e: raise ValueError(f"{name}: made by package {record['package']}, does not fit this one, {discrete_diffusion.__version__} ({e})") from None
-    net.load_state_dict(tensors)                                                 # halves become float32
-    if reads is not None: net.reads = reads
+    except ValueError as e:
+        raise ValueError(
+            f"{name}: made by package {record['package']}, does not fit this one, {discrete_diffusion.__version__} ({e})"
+        ) from None
+    net.load_state_dict(tensors)  # halves become float32
+    if reads is not None:
+        net.reads = reads
     return Pretrained(name, net.eval(), record["notes"])

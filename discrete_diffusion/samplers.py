@@ -26,132 +26,249 @@ from .ctmc import *
 class Recall(Denoise):
     """`Denoise` with one time per item if you like, and a memory for networks that do not look at the time: asks again only about
     the sequences that changed since the last answer. Give it to a sampler in place of the network to read its counters."""
-    time_free: bool = False    # the network's answer depends on x_t alone
-    asked: int = 0             # sequences sent through the network so far
+
+    time_free: bool = False  # the network's answer depends on x_t alone
+    asked: int = 0  # sequences sent through the network so far
 
     def __post_init__(self):
-        super().__post_init__(); self._x = self._p = None
+        super().__post_init__()
+        self._x = self._p = None
 
     def _fresh(self, x_t, t, y):
         self.asked += len(x_t) * (1 if self.guidance in (0, 1) else 2)
-        if self.guidance == 1: logits = self.ask(x_t, t, y)
-        elif self.guidance == 0: logits = self.ask(x_t, t, None)
-        else: logits = guide(self.ask(x_t, t, y), self.ask(x_t, t, None), self.guidance)
+        if self.guidance == 1:
+            logits = self.ask(x_t, t, y)
+        elif self.guidance == 0:
+            logits = self.ask(x_t, t, None)
+        else:
+            logits = guide(
+                self.ask(x_t, t, y), self.ask(x_t, t, None), self.guidance
+            )
         return top_p(temper(logits, self.temperature), self.p).softmax(-1)
 
     @torch.no_grad()
     def __call__(self, x_t: Tensor, t) -> Tensor:
         "p(x_0 | .) as the sampler uses it, (batch, *shape, K); `t` a number or (batch,)."
         t = check_times(t, "t", len(x_t)).expand(len(x_t))
-        if has_float64(x_t.device): t = t.to(x_t.device)
-        if not self.time_free: return self._fresh(x_t, t, self.y)
-        if self._x is None or self._x.shape != x_t.shape: self._p = self._fresh(x_t, t, self.y)
+        if has_float64(x_t.device):
+            t = t.to(x_t.device)
+        if not self.time_free:
+            return self._fresh(x_t, t, self.y)
+        if self._x is None or self._x.shape != x_t.shape:
+            self._p = self._fresh(x_t, t, self.y)
         else:
             new = (self._x != x_t).flatten(1).any(1)
             if bool(new.any()):
                 self._p = self._p.clone()
-                self._p[new] = self._fresh(x_t[new], t[new.to(t.device)], None if self.y is None else self.y[new])
+                self._p[new] = self._fresh(
+                    x_t[new],
+                    t[new.to(t.device)],
+                    None if self.y is None else self.y[new],
+                )
         self._x = x_t
         return self._p
 
 # %% ../nbs/17_samplers.ipynb #df344f69
 METHODS = ("ancestral", "euler", "first-jump", "tweedie")
 
-def _check_method(method):
-    if method not in METHODS: raise ValueError(f"method: expected one of {METHODS} or a function, got {method!r}")
 
-def step_rows(kernel: Redraw,
-              p_0: Tensor,       # (batch, *shape, K): the network's answer
-              x_t: Tensor,       # (batch, *shape) states at time t
-              s: float | None,   # the time to go to; None for the clean data behind a noisy time 0
-              t: float,          # the time of x_t
-              method: str = "ancestral", # one of "ancestral", "euler", "first-jump", "tweedie"
-              reads: str | None = None # what the network answers: "full" or "leave-one-out", see `reading`
-              ) -> Tensor:       # (batch, *shape, N), or K states where s is None; float64
+def _check_method(method):
+    if method not in METHODS:
+        raise ValueError(
+            f"method: expected one of {METHODS} or a function, got {method!r}"
+        )
+
+
+def step_rows(
+    kernel: Redraw,
+    p_0: Tensor,  # (batch, *shape, K): the network's answer
+    x_t: Tensor,  # (batch, *shape) states at time t
+    s: float
+    | None,  # the time to go to; None for the clean data behind a noisy time 0
+    t: float,  # the time of x_t
+    method: str = "ancestral",  # one of "ancestral", "euler", "first-jump", "tweedie"
+    reads: str
+    | None = None,  # what the network answers: "full" or "leave-one-out", see `reading`
+) -> Tensor:  # (batch, *shape, N), or K states where s is None; float64
     """Rows of one reverse step in which all tokens move at once. Where alpha(t) = 0 uniform noise says nothing and every method is
     ancestral; under masking so is a step to alpha(s) = 1, after which nothing may be masked. Raises TypeError, ValueError."""
-    _check_method(method); reads = reading(kernel, reads)
-    if not redraws(kernel): raise TypeError(f"kernel: expected a Redraw kernel (Uniform, Absorbing), got {type(kernel).__name__}")
+    _check_method(method)
+    reads = reading(kernel, reads)
+    if not redraws(kernel):
+        raise TypeError(
+            f"kernel: expected a Redraw kernel (Uniform, Absorbing), got {type(kernel).__name__}"
+        )
     hides = absorbs(kernel)
-    if s is None or method == "ancestral" or (method == "tweedie" if hides else kernel.alpha(t) <= 0) or hides and kernel.alpha(s) >= 1:
+    if (
+        s is None
+        or method == "ancestral"
+        or (method == "tweedie" if hides else kernel.alpha(t) <= 0)
+        or hides
+        and kernel.alpha(s) >= 1
+    ):
         return reverse_rows(kernel, p_0, x_t, s, t, reads)
-    if hides: rates = rates_from_loo(kernel, p_0, x_t, t)
+    if hides:
+        rates = rates_from_loo(kernel, p_0, x_t, t)
     else:
-        score = (score_from_full if reads == "full" else score_from_loo)(kernel, p_0, x_t, t)
-        if method == "tweedie": return tweedie_rows(kernel, score, x_t, s, t)
+        score = (score_from_full if reads == "full" else score_from_loo)(
+            kernel, p_0, x_t, t
+        )
+        if method == "tweedie":
+            return tweedie_rows(kernel, score, x_t, s, t)
         rates = reverse_rates(kernel, score, x_t, t)
-    if method == "euler": return leap_rows(rates, x_t, s, t)
-    go = rates.scatter(-1, x_t[..., None], 0.); out = go.sum(-1, keepdim=True)
-    return (go * (-torch.expm1((s - t) * out) / torch.where(out > 0, out, 1.))).scatter(-1, x_t[..., None], torch.exp((s - t) * out))
+    if method == "euler":
+        return leap_rows(rates, x_t, s, t)
+    go = rates.scatter(-1, x_t[..., None], 0.0)
+    out = go.sum(-1, keepdim=True)
+    return (
+        go * (-torch.expm1((s - t) * out) / torch.where(out > 0, out, 1.0))
+    ).scatter(-1, x_t[..., None], torch.exp((s - t) * out))
 
 # %% ../nbs/17_samplers.ipynb #768825da
 def _ready(model, kernel, shape, y, device, given, options):
     "The checks that all samplers share: the network with its counters, the shape, the tokens to hold."
-    if not isinstance(shape, tuple): raise TypeError(f"shape: expected a tuple (batch, *shape), got {type(shape).__name__}")
+    if not isinstance(shape, tuple):
+        raise TypeError(
+            f"shape: expected a tuple (batch, *shape), got {type(shape).__name__}"
+        )
     shape = tuple(check_count(n, "shape") for n in shape)
-    if len(shape) < 2: raise ValueError(f"shape: expected (batch, *shape), got {shape}")
-    if not redraws(kernel): raise TypeError(f"kernel: expected a Redraw kernel (Uniform, Absorbing), got {type(kernel).__name__}")
+    if len(shape) < 2:
+        raise ValueError(f"shape: expected (batch, *shape), got {shape}")
+    if not redraws(kernel):
+        raise TypeError(
+            f"kernel: expected a Redraw kernel (Uniform, Absorbing), got {type(kernel).__name__}"
+        )
     if y is not None:
-        if not isinstance(y, Tensor): raise TypeError(f"y: expected a tensor of labels, got {type(y).__name__}")
-        if y.dtype != torch.int64 or y.shape != shape[:1]: raise ValueError(f"y: expected int64 labels of shape {shape[:1]}, got {y.dtype} of shape {tuple(y.shape)}")
+        if not isinstance(y, Tensor):
+            raise TypeError(
+                f"y: expected a tensor of labels, got {type(y).__name__}"
+            )
+        if y.dtype != torch.int64 or y.shape != shape[:1]:
+            raise ValueError(
+                f"y: expected int64 labels of shape {shape[:1]}, got {y.dtype} of shape {tuple(y.shape)}"
+            )
         y = y.to(device)
     if given is not None:
-        if not isinstance(given, Tensor) or given.dtype != torch.int64: raise TypeError(f"given: expected an int64 tensor, -1 where a token is free, got {getattr(given, 'dtype', type(given).__name__)}")
-        if given.shape not in (shape, shape[1:]): raise ValueError(f"given: expected shape {shape} or {shape[1:]}, got {tuple(given.shape)}")
-        if given.min() < -1 or given.max() >= kernel.K: raise ValueError(f"given: expected symbols in 0..{kernel.K - 1}, -1 where free, got values from {given.min().item()} to {given.max().item()}")
+        if not isinstance(given, Tensor) or given.dtype != torch.int64:
+            raise TypeError(
+                f"given: expected an int64 tensor, -1 where a token is free, got {getattr(given, 'dtype', type(given).__name__)}"
+            )
+        if given.shape not in (shape, shape[1:]):
+            raise ValueError(
+                f"given: expected shape {shape} or {shape[1:]}, got {tuple(given.shape)}"
+            )
+        if given.min() < -1 or given.max() >= kernel.K:
+            raise ValueError(
+                f"given: expected symbols in 0..{kernel.K - 1}, -1 where free, got values from {given.min().item()} to {given.max().item()}"
+            )
         given = given.to(device).expand(shape)
     if isinstance(model, Denoise) and not isinstance(model, Recall):
-        raise TypeError("model: expected the network itself or a Recall of it, got a Denoise")
-    if not isinstance(model, Recall): model = Recall(model, kernel.K, y, **options)
-    elif options or y is not None: raise TypeError(f"model: expected labels and options inside the Recall, got {', '.join(options) or 'y'} beside it")
+        raise TypeError(
+            "model: expected the network itself or a Recall of it, got a Denoise"
+        )
+    if not isinstance(model, Recall):
+        model = Recall(model, kernel.K, y, **options)
+    elif options or y is not None:
+        raise TypeError(
+            f"model: expected labels and options inside the Recall, got {', '.join(options) or 'y'} beside it"
+        )
     return model, shape, given
+
 
 def _moves(kernel, times, method, reads, corrector, corrections, given, clamp):
     "[(time after the move, rows(ask, x))]: the start, the steps, the corrector's moves; given tokens held in each."
-    if not callable(method): _check_method(method)
-    step = method if callable(method) else lambda *a: step_rows(*a[:5], method, a[5])
-    if corrector is not None and not callable(corrector): raise TypeError(f"corrector: expected a function, as from `gibbs`, got {type(corrector).__name__}")
-    many = corrections if callable(corrections) else lambda s, n=check_count(corrections, "corrections", 0): n if s > 0 else 0
-    if clamp not in (None, "clean", "noised"): raise ValueError(f"clamp: expected 'clean' or 'noised', got {clamp!r}")
+    if not callable(method):
+        _check_method(method)
+    step = (
+        method
+        if callable(method)
+        else lambda *a: step_rows(*a[:5], method, a[5])
+    )
+    if corrector is not None and not callable(corrector):
+        raise TypeError(
+            f"corrector: expected a function, as from `gibbs`, got {type(corrector).__name__}"
+        )
+    many = (
+        corrections
+        if callable(corrections)
+        else lambda s, n=check_count(corrections, "corrections", 0): (
+            n if s > 0 else 0
+        )
+    )
+    if clamp not in (None, "clean", "noised"):
+        raise ValueError(f"clamp: expected 'clean' or 'noised', got {clamp!r}")
     clamp = clamp or ("clean" if absorbs(kernel) else "noised")
+
     def held(rows, s):
-        if given is None: return rows
-        known = given if len(given) == len(rows) else given[:1].expand(rows.shape[:-1])
-        fixed = kernel.probs(known.clamp_min(0), s) if clamp == "noised" and s is not None else one_hot(known.clamp_min(0), rows.shape[-1])
+        if given is None:
+            return rows
+        known = (
+            given
+            if len(given) == len(rows)
+            else given[:1].expand(rows.shape[:-1])
+        )
+        fixed = (
+            kernel.probs(known.clamp_min(0), s)
+            if clamp == "noised" and s is not None
+            else one_hot(known.clamp_min(0), rows.shape[-1])
+        )
         return torch.where((known >= 0)[..., None], fixed.to(rows), rows)
-    def start(ask, x): return held(kernel.pi.to(x.device, torch.float64 if has_float64(x.device) else torch.float32).expand(*x.shape, -1), 1.)
-    def predict(s, t): return lambda ask, x: held(step(kernel, ask(x, t), x, s, t, reads), s)
-    def correct(s, k): return lambda ask, x: held(corrector(ask, kernel, x, s, k, reads), s)
-    moves, k = [(1., start)], itertools.count()
+
+    def start(ask, x):
+        return held(
+            kernel.pi.to(
+                x.device,
+                torch.float64 if has_float64(x.device) else torch.float32,
+            ).expand(*x.shape, -1),
+            1.0,
+        )
+
+    def predict(s, t):
+        return lambda ask, x: held(step(kernel, ask(x, t), x, s, t, reads), s)
+
+    def correct(s, k):
+        return lambda ask, x: held(corrector(ask, kernel, x, s, k, reads), s)
+
+    moves, k = [(1.0, start)], itertools.count()
     for t, s in steps_down(kernel, time_grid(times)):
-        moves.append((s or 0., predict(s, t)))
-        if corrector is not None and s is not None: moves += [(s, correct(s, next(k))) for _ in range(many(s))]
+        moves.append((s or 0.0, predict(s, t)))
+        if corrector is not None and s is not None:
+            moves += [(s, correct(s, next(k))) for _ in range(many(s))]
     return moves
 
 # %% ../nbs/17_samplers.ipynb #bffeb28b
 @torch.no_grad()
-def leap(model: Callable,      # model(x_t, t, y) -> logits (batch, *shape, K), or a `Recall` of one
-         kernel: Redraw,       # the noise that the model was trained on
-         shape: tuple,         # (batch, *shape) of the states
-         times: int | Tensor,  # number of steps, or a grid from 0 to 1
-         method: str | Callable = "ancestral", # see `step_rows`; or rows as from `remask`
-         corrector: Callable | None = None, # as from `gibbs` or `forward_backward`
-         corrections: int | Callable = 1, # corrector moves after a step that ends at s in (0, 1), or a function of s
-         given: Tensor | None = None, # tokens to hold, of `shape` or without the batch; -1 where free
-         clamp: str | None = None, # hold them "clean" (None under masking) or "noised" to the present time (None otherwise)
-         y: Tensor | None = None, # labels (batch,)
-         reads: str | None = None, # what the network answers: "full" or "leave-one-out", see `reading`
-         generator: torch.Generator | None = None, # where the draws come from
-         device: str | torch.device = "cpu", # where the model lives
-         keep_path: bool = False, # keep every state on the way
-         progress: bool = False,  # show a progress bar
-         start: Tensor | None = None, # states at time 1 to start from; None: drawn from pi
-         **options             # time_free, guidance, temperature, p, as in `Recall`
-         ) -> Sample:          # its `calls` counts network calls
+def leap(
+    model: Callable,  # model(x_t, t, y) -> logits (batch, *shape, K), or a `Recall` of one
+    kernel: Redraw,  # the noise that the model was trained on
+    shape: tuple,  # (batch, *shape) of the states
+    times: int | Tensor,  # number of steps, or a grid from 0 to 1
+    method: str
+    | Callable = "ancestral",  # see `step_rows`; or rows as from `remask`
+    corrector: Callable | None = None,  # as from `gibbs` or `forward_backward`
+    corrections: int
+    | Callable = 1,  # corrector moves after a step that ends at s in (0, 1), or a function of s
+    given: Tensor
+    | None = None,  # tokens to hold, of `shape` or without the batch; -1 where free
+    clamp: str
+    | None = None,  # hold them "clean" (None under masking) or "noised" to the present time (None otherwise)
+    y: Tensor | None = None,  # labels (batch,)
+    reads: str
+    | None = None,  # what the network answers: "full" or "leave-one-out", see `reading`
+    generator: torch.Generator | None = None,  # where the draws come from
+    device: str | torch.device = "cpu",  # where the model lives
+    keep_path: bool = False,  # keep every state on the way
+    progress: bool = False,  # show a progress bar
+    start: Tensor
+    | None = None,  # states at time 1 to start from; None: drawn from pi
+    **options,  # time_free, guidance, temperature, p, as in `Recall`
+) -> Sample:  # its `calls` counts network calls
     "From pi at time 1 down the grid by steps in which all tokens move at once. Raises TypeError, ValueError."
     ask, shape, given = _ready(model, kernel, shape, y, device, given, options)
     reads = reading(kernel, reads, ask)
-    moves = _moves(kernel, times, method, reads, corrector, corrections, given, clamp)
+    moves = _moves(
+        kernel, times, method, reads, corrector, corrections, given, clamp
+    )
     x, path = torch.zeros(shape, dtype=torch.int64, device=device), []
     calls, begun = ask.calls, time.perf_counter()
     if start is not None:
@@ -160,212 +277,410 @@ def leap(model: Callable,      # model(x_t, t, y) -> logits (batch, *shape, K), 
         path = [(1.0, x)] if keep_path else []
     for t, rows in tqdm(moves, disable=not progress, desc="sampling"):
         x = draw(rows(ask, x), generator)
-        if keep_path: path.append((t, x))
+        if keep_path:
+            path.append((t, x))
     return _finish(kernel, x, ask, calls, begun, path)
+
 
 def _finish(kernel, x, ask, calls, start, path):
     left = int((x >= kernel.K).sum())
-    if left: raise ValueError(f"method: expected clean states at the end, got {left} of {x.numel()} tokens masked")
+    if left:
+        raise ValueError(
+            f"method: expected clean states at the end, got {left} of {x.numel()} tokens masked"
+        )
     return Sample(x, ask.calls - calls, time.perf_counter() - start, path)
 
+
 @torch.no_grad()
-def leap_law(model: Callable,     # model(x_t, t, y) -> logits
-             kernel: Redraw,      # the noise
-             L: int,              # sequence length; N**L laws are propagated
-             times: int | Tensor, # these as in `leap`
-             method: str | Callable = "ancestral",
-             corrector: Callable | None = None,
-             corrections: int | Callable = 1,
-             given: Tensor | None = None, # (L,)
-             clamp: str | None = None,
-             y: int | None = None, # a label
-             reads: str | None = None,
-             start: Tensor | None = None, # (N**L,) law at time 1; None: pi at every site
-             **options
-             ) -> Tensor:         # (K**L,) float64, in the order of `all_states`
+def leap_law(
+    model: Callable,  # model(x_t, t, y) -> logits
+    kernel: Redraw,  # the noise
+    L: int,  # sequence length; N**L laws are propagated
+    times: int | Tensor,  # these as in `leap`
+    method: str | Callable = "ancestral",
+    corrector: Callable | None = None,
+    corrections: int | Callable = 1,
+    given: Tensor | None = None,  # (L,)
+    clamp: str | None = None,
+    y: int | None = None,  # a label
+    reads: str | None = None,
+    start: Tensor
+    | None = None,  # (N**L,) law at time 1; None: pi at every site
+    **options,
+) -> Tensor:  # (K**L,) float64, in the order of `all_states`
     "The exact law of `leap`: the same moves, propagated over all sequences."
     ask, _, given = _ready(model, kernel, (1, L), None, "cpu", given, options)
-    states = all_states(kernel.N, L); law = torch.full((len(states),), 1 / len(states), dtype=torch.float64)
+    states = all_states(kernel.N, L)
+    law = torch.full((len(states),), 1 / len(states), dtype=torch.float64)
     reads = reading(kernel, reads, ask)
-    moves = _moves(kernel, times, method, reads, corrector, corrections, given, clamp)
+    moves = _moves(
+        kernel, times, method, reads, corrector, corrections, given, clamp
+    )
     if start is not None:
-        law, moves = check_probs(start, "start", len(states)).double(), moves[1:]
+        law, moves = (
+            check_probs(start, "start", len(states)).double(),
+            moves[1:],
+        )
     for _, rows in moves:
-        on = law > 0; now = states[on]                            # what cannot happen is not asked about
-        if y is not None: ask.y = torch.full((len(now),), check_count(y, "y", 0))
-        r = torch.full((*states.shape, kernel.N), 1 / kernel.N, dtype=torch.float64)
-        step = rows(ask, now); r[on] = pad(step.double(), (0, kernel.N - step.shape[-1]))
+        on = law > 0
+        now = states[on]  # what cannot happen is not asked about
+        if y is not None:
+            ask.y = torch.full((len(now),), check_count(y, "y", 0))
+        r = torch.full(
+            (*states.shape, kernel.N), 1 / kernel.N, dtype=torch.float64
+        )
+        step = rows(ask, now)
+        r[on] = pad(step.double(), (0, kernel.N - step.shape[-1]))
         law = propagate(law, r)
     return _clean(law, kernel, L)
 
+
 def _clean(law, kernel, L):
     out = law.reshape([kernel.N] * L)[(slice(kernel.K),) * L].flatten()
-    if out.sum() < 1 - 1e-8: raise ValueError(f"method: expected clean states at the end, got masks with probability {1 - out.sum().item():.3g}")
+    if out.sum() < 1 - 1e-8:
+        raise ValueError(
+            f"method: expected clean states at the end, got masks with probability {1 - out.sum().item():.3g}"
+        )
     return out
 
 # %% ../nbs/17_samplers.ipynb #3f3cec50
 def _check_mask(kernel):
-    if not absorbs(kernel): raise TypeError(f"kernel: expected an Absorbing kernel, got {type(kernel).__name__}")
+    if not absorbs(kernel):
+        raise TypeError(
+            f"kernel: expected an Absorbing kernel, got {type(kernel).__name__}"
+        )
+
 
 def _masks(kernel, shape, given, device):
     x = torch.full(shape, kernel.mask, device=device)
     return x if given is None else torch.where(given >= 0, given, x)
 
+
 @torch.no_grad()
-def first_hitting(model: Callable,      # model(x_t, t, y) -> logits (batch, *shape, K), or a `Recall` of one
-                  kernel: Absorbing,    # the noise that the model was trained on
-                  shape: tuple,         # (batch, *shape) of the states
-                  given: Tensor | None = None, # tokens to hold, of `shape` or without the batch; -1 where free
-                  y: Tensor | None = None, # labels (batch,)
-                  generator: torch.Generator | None = None, # where the draws come from
-                  device: str | torch.device = "cpu", # where the model lives
-                  keep_path: bool = False, # keep every state on the way, with its times (batch,)
-                  progress: bool = False,  # show a progress bar
-                  **options             # guidance, temperature, p, as in `Recall`
-                  ) -> Sample:          # as many network calls as the sequence with most free tokens has of them
+def first_hitting(
+    model: Callable,  # model(x_t, t, y) -> logits (batch, *shape, K), or a `Recall` of one
+    kernel: Absorbing,  # the noise that the model was trained on
+    shape: tuple,  # (batch, *shape) of the states
+    given: Tensor
+    | None = None,  # tokens to hold, of `shape` or without the batch; -1 where free
+    y: Tensor | None = None,  # labels (batch,)
+    generator: torch.Generator | None = None,  # where the draws come from
+    device: str | torch.device = "cpu",  # where the model lives
+    keep_path: bool = False,  # keep every state on the way, with its times (batch,)
+    progress: bool = False,  # show a progress bar
+    **options,  # guidance, temperature, p, as in `Recall`
+) -> (
+    Sample
+):  # as many network calls as the sequence with most free tokens has of them
     """The reverse process of masking without a grid (Zheng et al. 2024): the time of the next reveal from its order statistic, one masked
     token, its symbol. Behind a noisy time 0 what is left is revealed one by one at time 0. Raises TypeError, ValueError."""
     _check_mask(kernel)
     ask, shape, given = _ready(model, kernel, shape, y, device, given, options)
-    x, labels, calls, start = _masks(kernel, shape, given, device), ask.y, ask.calls, time.perf_counter()
-    flat, path = x.reshape(shape[0], -1), [(torch.ones(shape[0], dtype=torch.float64), x)]
-    m = torch.full(shape[:1], 1 - kernel.alpha(1.).item(), dtype=torch.float64)
-    for _ in tqdm(range(int((flat == kernel.mask).sum(1).max())), disable=not progress, desc="sampling"):
-        free = flat == kernel.mask; n = free.sum(1).cpu(); on = n > 0
-        m = torch.where(on, m * (1 - uniforms(m.shape, generator).cpu()) ** (1 / n.clamp_min(1)), m)
+    x, labels, calls, start = (
+        _masks(kernel, shape, given, device),
+        ask.y,
+        ask.calls,
+        time.perf_counter(),
+    )
+    flat, path = (
+        x.reshape(shape[0], -1),
+        [(torch.ones(shape[0], dtype=torch.float64), x)],
+    )
+    m = torch.full(shape[:1], 1 - kernel.alpha(1.0).item(), dtype=torch.float64)
+    for _ in tqdm(
+        range(int((flat == kernel.mask).sum(1).max())),
+        disable=not progress,
+        desc="sampling",
+    ):
+        free = flat == kernel.mask
+        n = free.sum(1).cpu()
+        on = n > 0
+        m = torch.where(
+            on,
+            m
+            * (1 - uniforms(m.shape, generator).cpu()) ** (1 / n.clamp_min(1)),
+            m,
+        )
         t = kernel.alpha.inverse(1 - m)
-        site = uniforms(flat.shape, generator).cpu().masked_fill(~free.cpu(), -1.).argmax(1).to(flat.device)
-        live = on.nonzero()[:, 0].to(flat.device); ask.y = None if labels is None else labels[live]
-        p = ask(flat[live].reshape(-1, *shape[1:]), t[on]).reshape(len(live), -1, kernel.K)
-        flat = flat.index_put((live, site[live]), draw(p[torch.arange(len(live), device=p.device), site[live]], generator))
-        if keep_path: path.append((t, flat.reshape(shape)))
+        site = (
+            uniforms(flat.shape, generator)
+            .cpu()
+            .masked_fill(~free.cpu(), -1.0)
+            .argmax(1)
+            .to(flat.device)
+        )
+        live = on.nonzero()[:, 0].to(flat.device)
+        ask.y = None if labels is None else labels[live]
+        p = ask(flat[live].reshape(-1, *shape[1:]), t[on]).reshape(
+            len(live), -1, kernel.K
+        )
+        flat = flat.index_put(
+            (live, site[live]),
+            draw(
+                p[torch.arange(len(live), device=p.device), site[live]],
+                generator,
+            ),
+        )
+        if keep_path:
+            path.append((t, flat.reshape(shape)))
     ask.y = labels
-    return _finish(kernel, flat.reshape(shape), ask, calls, start, path if keep_path else [])
+    return _finish(
+        kernel,
+        flat.reshape(shape),
+        ask,
+        calls,
+        start,
+        path if keep_path else [],
+    )
 
 # %% ../nbs/17_samplers.ipynb #2f9b6302
 ORDERS = ("random", "left", "confidence", "margin", "drawn")
 
+
 def _reveal(order, p, x, drawn, count, u, mask):
     "Show the `count` (batch,) masked tokens of highest score, the leftmost among equals; all (batch, n)."
     top = p.topk(2, -1).values
-    score = {"random": lambda: u.to(top), "left": lambda: torch.zeros_like(top[..., 0]), "confidence": lambda: top[..., 0],
-             "margin": lambda: top[..., 0] - top[..., 1], "drawn": lambda: p.gather(-1, drawn[..., None])[..., 0]}[order]()
+    score = {
+        "random": lambda: u.to(top),
+        "left": lambda: torch.zeros_like(top[..., 0]),
+        "confidence": lambda: top[..., 0],
+        "margin": lambda: top[..., 0] - top[..., 1],
+        "drawn": lambda: p.gather(-1, drawn[..., None])[..., 0],
+    }[order]()
     free = x == mask
-    rank = score.masked_fill(~free, -math.inf).argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
+    rank = (
+        score.masked_fill(~free, -math.inf)
+        .argsort(dim=-1, descending=True, stable=True)
+        .argsort(dim=-1)
+    )
     return torch.where(free & (rank < count[:, None]), drawn, x)
+
 
 def _plan(kernel, order, steps, first):
     "Checks; then how many stay masked after each of `steps` calls, (steps, batch), from an even split."
-    if order not in ORDERS: raise ValueError(f"order: expected one of {ORDERS}, got {order!r}")
-    if check_count(steps, "steps") > first.shape[1]: raise ValueError(f"steps: expected at most {first.shape[1]}, one for each token, got {steps}")
-    return (first == kernel.mask).sum(1) * torch.arange(steps - 1, -1, -1, device=first.device)[:, None] // steps
+    if order not in ORDERS:
+        raise ValueError(f"order: expected one of {ORDERS}, got {order!r}")
+    if check_count(steps, "steps") > first.shape[1]:
+        raise ValueError(
+            f"steps: expected at most {first.shape[1]}, one for each token, got {steps}"
+        )
+    return (
+        (first == kernel.mask).sum(1)
+        * torch.arange(steps - 1, -1, -1, device=first.device)[:, None]
+        // steps
+    )
+
 
 def _time_of(kernel, x):
     "The time at which that share of tokens is masked on average, for a network that wants one."
-    return kernel.alpha.inverse(1 - (x == kernel.mask).cpu().double().mean(1) * (1 - kernel.alpha(1.).item()))
+    return kernel.alpha.inverse(
+        1
+        - (x == kernel.mask).cpu().double().mean(1)
+        * (1 - kernel.alpha(1.0).item())
+    )
+
 
 @torch.no_grad()
-def unmask(model: Callable,      # model(x_t, t, y) -> logits (batch, *shape, K), or a `Recall` of one
-           kernel: Absorbing,    # the noise that the model was trained on
-           shape: tuple,         # (batch, *shape) of the states
-           steps: int,           # network calls, at most one per token
-           order: str = "random", # "random", "left", "confidence", "margin" or "drawn"
-           given: Tensor | None = None, # tokens to hold, of `shape` or without the batch; -1 where free
-           y: Tensor | None = None, # labels (batch,)
-           generator: torch.Generator | None = None, # where the draws come from
-           device: str | torch.device = "cpu", # where the model lives
-           keep_path: bool = False, # keep every state on the way, with its times (batch,)
-           progress: bool = False,  # show a progress bar
-           **options             # guidance, temperature, p, as in `Recall`
-           ) -> Sample:
+def unmask(
+    model: Callable,  # model(x_t, t, y) -> logits (batch, *shape, K), or a `Recall` of one
+    kernel: Absorbing,  # the noise that the model was trained on
+    shape: tuple,  # (batch, *shape) of the states
+    steps: int,  # network calls, at most one per token
+    order: str = "random",  # "random", "left", "confidence", "margin" or "drawn"
+    given: Tensor
+    | None = None,  # tokens to hold, of `shape` or without the batch; -1 where free
+    y: Tensor | None = None,  # labels (batch,)
+    generator: torch.Generator | None = None,  # where the draws come from
+    device: str | torch.device = "cpu",  # where the model lives
+    keep_path: bool = False,  # keep every state on the way, with its times (batch,)
+    progress: bool = False,  # show a progress bar
+    **options,  # guidance, temperature, p, as in `Recall`
+) -> Sample:
     "Reveal an equal share of the masked tokens after each network call, chosen by `order`. Raises TypeError, ValueError."
     _check_mask(kernel)
     ask, shape, given = _ready(model, kernel, shape, y, device, given, options)
-    x, calls, start = _masks(kernel, shape, given, device), ask.calls, time.perf_counter()
-    flat, path = x.reshape(shape[0], -1), [(torch.ones(shape[0], dtype=torch.float64), x)]
-    for left in tqdm(_plan(kernel, order, steps, flat), disable=not progress, desc="sampling"):
+    x, calls, start = (
+        _masks(kernel, shape, given, device),
+        ask.calls,
+        time.perf_counter(),
+    )
+    flat, path = (
+        x.reshape(shape[0], -1),
+        [(torch.ones(shape[0], dtype=torch.float64), x)],
+    )
+    for left in tqdm(
+        _plan(kernel, order, steps, flat), disable=not progress, desc="sampling"
+    ):
         count = (flat == kernel.mask).sum(1) - left
-        if not bool((count > 0).any()): continue
-        t = _time_of(kernel, flat); p = ask(flat.reshape(shape), t).reshape(*flat.shape, kernel.K)
+        if not bool((count > 0).any()):
+            continue
+        t = _time_of(kernel, flat)
+        p = ask(flat.reshape(shape), t).reshape(*flat.shape, kernel.K)
         u = uniforms(flat.shape, generator).cpu() if order == "random" else None
-        flat = _reveal(order, p, flat, draw(p, generator), count, u, kernel.mask)
-        if keep_path: path.append((t, flat.reshape(shape)))
-    return _finish(kernel, flat.reshape(shape), ask, calls, start, path if keep_path else [])
+        flat = _reveal(
+            order, p, flat, draw(p, generator), count, u, kernel.mask
+        )
+        if keep_path:
+            path.append((t, flat.reshape(shape)))
+    return _finish(
+        kernel,
+        flat.reshape(shape),
+        ask,
+        calls,
+        start,
+        path if keep_path else [],
+    )
+
 
 @torch.no_grad()
-def unmask_law(model: Callable,      # model(x_t, t, y) -> logits
-               kernel: Absorbing,    # the noise
-               L: int,               # sequence length; all (K+1)**L states and K**L draws in each are visited
-               steps: int,           # these as in `unmask`
-               order: str = "random",
-               given: Tensor | None = None, # (L,)
-               y: int | None = None, # a label
-               **options
-               ) -> Tensor:          # (K**L,) float64, in the order of `all_states`
+def unmask_law(
+    model: Callable,  # model(x_t, t, y) -> logits
+    kernel: Absorbing,  # the noise
+    L: int,  # sequence length; all (K+1)**L states and K**L draws in each are visited
+    steps: int,  # these as in `unmask`
+    order: str = "random",
+    given: Tensor | None = None,  # (L,)
+    y: int | None = None,  # a label
+    **options,
+) -> Tensor:  # (K**L,) float64, in the order of `all_states`
     "The exact law of `unmask`."
     _check_mask(kernel)
     ask, _, given = _ready(model, kernel, (1, L), None, "cpu", given, options)
-    states, draws, first = all_states(kernel.N, L), all_states(kernel.K, L), _masks(kernel, (1, L), given, "cpu")
-    law = torch.zeros(len(states), dtype=torch.float64); law[state_index(first, kernel.N)] = 1.
-    rankings = torch.tensor(list(itertools.permutations(range(L))) if order == "random" else [[0] * L]).double()
+    states, draws, first = (
+        all_states(kernel.N, L),
+        all_states(kernel.K, L),
+        _masks(kernel, (1, L), given, "cpu"),
+    )
+    law = torch.zeros(len(states), dtype=torch.float64)
+    law[state_index(first, kernel.N)] = 1.0
+    rankings = torch.tensor(
+        list(itertools.permutations(range(L)))
+        if order == "random"
+        else [[0] * L]
+    ).double()
     for left in _plan(kernel, order, steps, first):
-        x = states[law > 0]; S, D = len(x), len(draws)
-        if y is not None: ask.y = torch.full((S,), check_count(y, "y", 0))
-        p = ask(x, _time_of(kernel, x)).double().repeat_interleave(D, 0); drawn = draws.repeat(S, 1)           # (S D, L, K), (S D, L)
-        weight = law[law > 0].repeat_interleave(D) * p.gather(-1, drawn[..., None])[..., 0].prod(-1)
-        law, x = torch.zeros_like(law), x.repeat_interleave(D, 0); count = (x == kernel.mask).sum(1) - left
-        for u in rankings: law.index_add_(0, state_index(_reveal(order, p, x, drawn, count, u.expand(S * D, L), kernel.mask), kernel.N), weight / len(rankings))
+        x = states[law > 0]
+        S, D = len(x), len(draws)
+        if y is not None:
+            ask.y = torch.full((S,), check_count(y, "y", 0))
+        p = ask(x, _time_of(kernel, x)).double().repeat_interleave(D, 0)
+        drawn = draws.repeat(S, 1)  # (S D, L, K), (S D, L)
+        weight = law[law > 0].repeat_interleave(D) * p.gather(
+            -1, drawn[..., None]
+        )[..., 0].prod(-1)
+        law, x = torch.zeros_like(law), x.repeat_interleave(D, 0)
+        count = (x == kernel.mask).sum(1) - left
+        for u in rankings:
+            law.index_add_(
+                0,
+                state_index(
+                    _reveal(
+                        order,
+                        p,
+                        x,
+                        drawn,
+                        count,
+                        u.expand(S * D, L),
+                        kernel.mask,
+                    ),
+                    kernel.N,
+                ),
+                weight / len(rankings),
+            )
     return _clean(law, kernel, L)
 
 # %% ../nbs/17_samplers.ipynb #5781e672
 def _loo(kernel, p, x, t, reads):
     "The leave-one-out posterior from either reading of the network. Under masking they agree where it matters, at hidden tokens."
-    if reads == "leave-one-out" or absorbs(kernel): return p
+    if reads == "leave-one-out" or absorbs(kernel):
+        return p
     seen = kernel.evidence(x, t)
-    if bool((seen <= 0).any()): raise ValueError("t: expected alpha(t) < 1, got alpha(t) = 1, where a full posterior says nothing about a token without itself (a leave-one-out network does)")
+    if bool((seen <= 0).any()):
+        raise ValueError(
+            "t: expected alpha(t) < 1, got alpha(t) = 1, where a full posterior says nothing about a token without itself (a leave-one-out network does)"
+        )
     return p / seen / (p / seen).sum(-1, keepdim=True)
 
-def forward_backward(amount: float = .25 # length of the step, in (0, 1]; one is 1 - alpha(t) redraws a token
-                     ) -> Callable:      # corrector(ask, kernel, x, t, k, reverse) -> rows
+
+def forward_backward(
+    amount: float = 0.25,  # length of the step, in (0, 1]; one is 1 - alpha(t) redraws a token
+) -> Callable:  # corrector(ask, kernel, x, t, k, reverse) -> rows
     "Corrector: one Euler step of the rates R_t + reverse R_t (Campbell et al. 2022, proposition 4). All tokens move; one network call. Raises TypeError, ValueError."
     amount = check_number(amount, "amount", above=0, most=1)
+
     def rows(ask, kernel, x, t, k, reads):
-        p = _loo(kernel, ask(x, t), x, t, reads); pi = kernel.pi.to(p); here = x[..., None]
-        if kernel.alpha(t) <= 0: return one_hot(x, kernel.N).to(p)
-        go = amount * (1 - kernel.alpha(t).item()) * (pi + pi[x][..., None] * score_from_loo(kernel, p, x, t)).scatter(-1, here, 0.)
+        p = _loo(kernel, ask(x, t), x, t, reads)
+        pi = kernel.pi.to(p)
+        here = x[..., None]
+        if kernel.alpha(t) <= 0:
+            return one_hot(x, kernel.N).to(p)
+        go = (
+            amount
+            * (1 - kernel.alpha(t).item())
+            * (pi + pi[x][..., None] * score_from_loo(kernel, p, x, t)).scatter(
+                -1, here, 0.0
+            )
+        )
         out = go.scatter(-1, here, (1 - go.sum(-1, keepdim=True)).clamp_min(0))
         return out / out.sum(-1, keepdim=True)
+
     return rows
 
 # %% ../nbs/17_samplers.ipynb #1e7ae573
-def gibbs(groups: int | None = None # redraw every groups-th token at once, the next ones in the next move; None: one token a move
-          ) -> Callable:            # corrector(ask, kernel, x, t, k, reverse) -> rows
+def gibbs(
+    groups: int
+    | None = None,  # redraw every groups-th token at once, the next ones in the next move; None: one token a move
+) -> Callable:  # corrector(ask, kernel, x, t, k, reverse) -> rows
     """Corrector: redraw tokens from p_t(x^i | all others), the pushed leave-one-out posterior; under masking the tokens are hidden
     from the network first. Leaves p_t exactly alone for one token a move. One network call. Raises TypeError, ValueError."""
-    if groups is not None: check_count(groups, "groups")
+    if groups is not None:
+        check_count(groups, "groups")
+
     def rows(ask, kernel, x, t, k, reads):
         n = x[0].numel()
-        chosen = ((torch.arange(n, device=x.device) - k) % (groups or n) == 0).reshape(x.shape[1:])
+        chosen = (
+            (torch.arange(n, device=x.device) - k) % (groups or n) == 0
+        ).reshape(x.shape[1:])
         seen = torch.where(chosen, kernel.mask, x) if absorbs(kernel) else x
         p = kernel.push(_loo(kernel, ask(seen, t), seen, t, reads), t)
         return torch.where(chosen[..., None], p, one_hot(x, kernel.N).to(p))
+
     return rows
 
 # %% ../nbs/17_samplers.ipynb #26208141
-def remask(eta: float,             # how much
-           rule: str = "rescale"   # sigma is "rescale": eta times the limit; "cap": eta; "rate": eta (t - s); never above the limit
-           ) -> Callable:          # rows(kernel, p_0, x_t, s, t, reverse), a method for `leap`
+def remask(
+    eta: float,  # how much
+    rule: str = "rescale",  # sigma is "rescale": eta times the limit; "cap": eta; "rate": eta (t - s); never above the limit
+) -> Callable:  # rows(kernel, p_0, x_t, s, t, reverse), a method for `leap`
     "Steps that hide shown tokens again with probability sigma and keep the marginals q(x_t | x_0) (Wang et al. 2025). Raises TypeError, ValueError."
-    if rule not in ("rescale", "cap", "rate"): raise ValueError(f"rule: expected 'rescale', 'cap' or 'rate', got {rule!r}")
-    eta = check_number(eta, "eta", least=0, most=1 if rule == "rescale" else None)
+    if rule not in ("rescale", "cap", "rate"):
+        raise ValueError(
+            f"rule: expected 'rescale', 'cap' or 'rate', got {rule!r}"
+        )
+    eta = check_number(
+        eta, "eta", least=0, most=1 if rule == "rescale" else None
+    )
+
     def rows(kernel, p_0, x_t, s, t, reads=None):
         _check_mask(kernel)
-        if s is None: return reverse_rows(kernel, p_0, x_t, s, t, reads)
+        if s is None:
+            return reverse_rows(kernel, p_0, x_t, s, t, reads)
         a_s, a_t = kernel.alpha(s).item(), kernel.alpha(t).item()
-        most = min(1., (1 - a_s) / a_t) if a_t > 0 else 1.
-        sigma = min(most, {"rescale": eta * most, "cap": eta, "rate": eta * (t - s)}[rule])
-        reveal = min(max((a_s - (1 - sigma) * a_t) / (1 - a_t), 0.), 1.) if a_t < 1 else 1.
-        hidden = torch.cat([reveal * p_0, torch.full_like(p_0[..., :1], 1 - reveal)], -1)
-        shown = (1 - sigma) * one_hot(x_t, kernel.N).to(p_0); shown[..., kernel.mask] += sigma
+        most = min(1.0, (1 - a_s) / a_t) if a_t > 0 else 1.0
+        sigma = min(
+            most,
+            {"rescale": eta * most, "cap": eta, "rate": eta * (t - s)}[rule],
+        )
+        reveal = (
+            min(max((a_s - (1 - sigma) * a_t) / (1 - a_t), 0.0), 1.0)
+            if a_t < 1
+            else 1.0
+        )
+        hidden = torch.cat(
+            [reveal * p_0, torch.full_like(p_0[..., :1], 1 - reveal)], -1
+        )
+        shown = (1 - sigma) * one_hot(x_t, kernel.N).to(p_0)
+        shown[..., kernel.mask] += sigma
         return torch.where((x_t == kernel.mask)[..., None], hidden, shown)
+
     return rows

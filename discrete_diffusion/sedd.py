@@ -16,7 +16,7 @@ from .core import *
 from .forward import *
 from .posterior import *
 from .losses import call_network, check_logits, cross_entropy
-from .sampling import Sample, check_reads, correction_count, device_of, reverse_rows, temper
+from .sampling import Sample, check_reads, correction_count, device_of, reverse_rows, temper  # fmt: skip
 from .evaluation import Bits
 from .ctmc import *
 from .bounds import *
@@ -27,23 +27,48 @@ from .transformer import log_score
 @dataclass
 class ScoreEntropy:
     "Score entropy (Lou et al. 2024): noise, loss, bits and samples, around a network that knows scores. Raises TypeError, ValueError."
-    kernel: Redraw               # the noise
-    head: str = "loo"            # the network's answer: "loo", K logits of the leave-one-out posterior; "score", N log-scores
-    objective: str | None = None # what is minimised: "posterior" (None for "loo") or "bound" (None for "score")
-    power: float = .5            # of the weight (1 - alpha)^-power in the objective "posterior"
+
+    kernel: Redraw  # the noise
+    head: str = "loo"  # the network's answer: "loo", K logits of the leave-one-out posterior; "score", N log-scores
+    objective: str | None = (
+        None  # what is minimised: "posterior" (None for "loo") or "bound" (None for "score")
+    )
+    power: float = (
+        0.5  # of the weight (1 - alpha)^-power in the objective "posterior"
+    )
 
     def __post_init__(self):
-        if not redraws(self.kernel): raise TypeError(f"kernel: expected a Redraw kernel (Uniform, Absorbing), got {type(self.kernel).__name__}")
-        if self.head not in ("loo", "score"): raise ValueError(f"head: expected 'loo' or 'score', got {self.head!r}")
-        if self.objective is None: self.objective = "posterior" if self.head == "loo" else "bound"
-        if self.objective not in ("posterior", "bound"): raise ValueError(f"objective: expected 'posterior' or 'bound', got {self.objective!r}")
-        if (self.head, self.objective) == ("score", "posterior"): raise ValueError("objective: expected 'bound' for the head 'score', got 'posterior'")
+        if not redraws(self.kernel):
+            raise TypeError(
+                f"kernel: expected a Redraw kernel (Uniform, Absorbing), got {type(self.kernel).__name__}"
+            )
+        if self.head not in ("loo", "score"):
+            raise ValueError(
+                f"head: expected 'loo' or 'score', got {self.head!r}"
+            )
+        if self.objective is None:
+            self.objective = "posterior" if self.head == "loo" else "bound"
+        if self.objective not in ("posterior", "bound"):
+            raise ValueError(
+                f"objective: expected 'posterior' or 'bound', got {self.objective!r}"
+            )
+        if (self.head, self.objective) == ("score", "posterior"):
+            raise ValueError(
+                "objective: expected 'bound' for the head 'score', got 'posterior'"
+            )
         self.power = check_number(self.power, "power", least=0, most=1)
-        if self.head == "score" and not self.masks and self.kernel.alpha(1.).item() <= 0:
-            raise ValueError(f"kernel: expected alpha(1) > 0 for the head 'score', got {self.kernel.alpha.name}: near alpha = 0 each score that is not exactly 1 costs infinitely much")
+        if (
+            self.head == "score"
+            and not self.masks
+            and self.kernel.alpha(1.0).item() <= 0
+        ):
+            raise ValueError(
+                f"kernel: expected alpha(1) > 0 for the head 'score', got {self.kernel.alpha.name}: near alpha = 0 each score that is not exactly 1 costs infinitely much"
+            )
 
     @property
-    def masks(self) -> bool: return absorbs(self.kernel)
+    def masks(self) -> bool:
+        return absorbs(self.kernel)
 
     @property
     def reads(self) -> str:
@@ -57,7 +82,9 @@ class ScoreEntropy:
         "How many numbers a place the network has to give."
         return self.kernel.K if self.head == "loo" else self.kernel.N
 
-    def noise(self, x_0: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, ...]:
+    def noise(
+        self, x_0: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, ...]:
         "What a training step draws: (x_0, x_t, t), t uniform and spread evenly over the batch."
         t = stratified_times(len(x_0), generator)
         return x_0, self.kernel.sample(x_0, t, generator), t
@@ -65,63 +92,128 @@ class ScoreEntropy:
     def ask(self, model, x_t, t, where: str = "") -> Tensor:
         "The network's answer, (batch, L, outputs), looked at before anything is done with it. ValueError for a network that says that it answers something else."
         check_reads(self.kernel, self.reads, model)
-        return check_logits(call_network(model, x_t, t), x_t, self.outputs, where)
+        return check_logits(
+            call_network(model, x_t, t), x_t, self.outputs, where
+        )
 
-    def log_scores(self, model: nn.Module, x_t: Tensor, t, where: str = "") -> Tensor: # (batch, L, N)
+    def log_scores(
+        self, model: nn.Module, x_t: Tensor, t, where: str = ""
+    ) -> Tensor:  # (batch, L, N)
         "log p_t(y) / p_t(x_t) for every state y of every letter; 0 at the present one. With masks -inf or unread at letters that are shown."
         out = _float(self.ask(model, x_t, t, where))
-        if self.head == "loo": return score_from_loo(self.kernel, wide(out).softmax(-1), x_t, t).log()
+        if self.head == "loo":
+            return score_from_loo(
+                self.kernel, wide(out).softmax(-1), x_t, t
+            ).log()
         if self.masks:
             a = per_item(self.kernel.alpha(t), x_t).clamp(1e-12, 1 - 1e-12)
-            out = out + torch.where(x_t == self.kernel.mask, a.logit(), 0.).to(out.dtype)[..., None]
+            out = (
+                out
+                + torch.where(x_t == self.kernel.mask, a.logit(), 0.0).to(
+                    out.dtype
+                )[..., None]
+            )
         return log_score(out, x_t)
 
 # %% ../nbs/14_sedd.ipynb #4d025085
 @patch
 def reader(self: ScoreEntropy, model: nn.Module) -> tuple[Callable, Callable]:
     "A function (x_t, t, y) and the integrand of chapter 12 that reads its answer."
-    if self.reads == "full" or self.reads == "leave-one-out" and isinstance(self.kernel, Uniform):
-        return (lambda x_t, t, y=None: self.ask(model, x_t, t)), masked_rate if self.reads == "full" else uniform_rate
+    if (
+        self.reads == "full"
+        or self.reads == "leave-one-out"
+        and isinstance(self.kernel, Uniform)
+    ):
+        return (
+            lambda x_t, t, y=None: self.ask(model, x_t, t)
+        ), masked_rate if self.reads == "full" else uniform_rate
     return (lambda x_t, t, y=None: self.log_scores(model, x_t, t)), score_rate
 
+
 @patch
-def loss(self: ScoreEntropy, model: nn.Module, x_0: Tensor, x_t: Tensor, t: Tensor) -> dict[str, Tensor]:
+def loss(
+    self: ScoreEntropy, model: nn.Module, x_0: Tensor, x_t: Tensor, t: Tensor
+) -> dict[str, Tensor]:
     "Nats per character, (batch,): the bound's integrand, or the surrogate, which is no bound. Draws nothing."
     if self.objective == "bound":
         answer, rate = self.reader(model)
-        return {"loss": rate(self.kernel, answer(x_t, t), x_0, x_t, t).flatten(1).mean(1), "t": t}
+        return {
+            "loss": rate(self.kernel, answer(x_t, t), x_0, x_t, t)
+            .flatten(1)
+            .mean(1),
+            "t": t,
+        }
     logits, a = _float(self.ask(model, x_t, t)), self.kernel.alpha(t)
-    if self.masks: ce = torch.where(x_t == self.kernel.mask, cross_entropy(logits, x_0), 0.)
-    else:                                                           # log q(x_t | x_0 = x_t) - log q(x_t | x_0 = another)
+    if self.masks:
+        ce = torch.where(
+            x_t == self.kernel.mask, cross_entropy(logits, x_0), 0.0
+        )
+    else:  # log q(x_t | x_0 = x_t) - log q(x_t | x_0 = another)
         odds = per_item(a / (1 - a), x_t)
         here = torch.log1p(odds / self.kernel.pi.to(odds)[x_t]).to(logits.dtype)
-        ce = cross_entropy(logits.scatter_add(-1, x_t[..., None], here[..., None]), x_0)
-    return {"loss": ce.flatten(1).mean(1) * ((1 - a) ** -self.power).to(ce), "t": t}
+        ce = cross_entropy(
+            logits.scatter_add(-1, x_t[..., None], here[..., None]), x_0
+        )
+    return {
+        "loss": ce.flatten(1).mean(1) * ((1 - a) ** -self.power).to(ce),
+        "t": t,
+    }
 
 # %% ../nbs/14_sedd.ipynb #a14455da
 @patch
-def rows(self: ScoreEntropy, model: nn.Module,
-         step: str = "tweedie"           # or "euler", "first-jump"
-         ) -> Callable:                  # (x_t, s, t) -> (batch, L, N) float64
+def rows(
+    self: ScoreEntropy,
+    model: nn.Module,
+    step: str = "tweedie",  # or "euler", "first-jump"
+) -> Callable:  # (x_t, s, t) -> (batch, L, N) float64
     "Laws of one reverse step, for `descend` and `descend_law`. Raises ValueError for other steps."
-    if step not in ("tweedie", "euler", "first-jump"): raise ValueError(f"step: expected 'tweedie', 'euler' or 'first-jump', got {step!r}")
-    k, end = self.kernel, self.kernel.alpha.inverse(torch.tensor(1e-9)).item()   # a score says nothing where alpha = 0: stop short of it
+    if step not in ("tweedie", "euler", "first-jump"):
+        raise ValueError(
+            f"step: expected 'tweedie', 'euler' or 'first-jump', got {step!r}"
+        )
+    k, end = (
+        self.kernel,
+        self.kernel.alpha.inverse(torch.tensor(1e-9)).item(),
+    )  # a score says nothing where alpha = 0: stop short of it
+
     def law(x, s, t):
-        times, where = torch.full((len(x),), float(t), dtype=torch.float64), f" at t = {t:.4g}"
-        if self.head == "loo" and step == "tweedie": return reverse_rows(k, wide(self.ask(model, x, times, where)).softmax(-1), x, s, t, self.reads)
-        t = min(t, end); score = wide(self.log_scores(model, x, times.clamp_max(end), where)).exp()
-        if step != "first-jump" or s is None or self.masks and k.alpha(s) >= 1: return (euler_rows if step == "euler" else tweedie_rows)(k, score, x, s, t)
-        go = reverse_rates(k, score, x, t).scatter(-1, x[..., None], 0.); out = go.sum(-1, keepdim=True)
+        times, where = (
+            torch.full((len(x),), float(t), dtype=torch.float64),
+            f" at t = {t:.4g}",
+        )
+        if self.head == "loo" and step == "tweedie":
+            return reverse_rows(
+                k,
+                wide(self.ask(model, x, times, where)).softmax(-1),
+                x,
+                s,
+                t,
+                self.reads,
+            )
+        t = min(t, end)
+        score = wide(
+            self.log_scores(model, x, times.clamp_max(end), where)
+        ).exp()
+        if step != "first-jump" or s is None or self.masks and k.alpha(s) >= 1:
+            return (euler_rows if step == "euler" else tweedie_rows)(
+                k, score, x, s, t
+            )
+        go = reverse_rates(k, score, x, t).scatter(-1, x[..., None], 0.0)
+        out = go.sum(-1, keepdim=True)
         stay = torch.exp(-(t - s) * out)
-        return (go * (1 - stay) / torch.where(out > 0, out, 1.)).scatter(-1, x[..., None], stay)
+        return (go * (1 - stay) / torch.where(out > 0, out, 1.0)).scatter(
+            -1, x[..., None], stay
+        )
+
     return law
 
 # %% ../nbs/14_sedd.ipynb #15158875
 @patch
-def tempered(self: ScoreEntropy,
-             model: nn.Module,
-             temperature: float = 1.     # see `temper`
-             ) -> tuple:                 # a system, and the network that it asks
+def tempered(
+    self: ScoreEntropy,
+    model: nn.Module,
+    temperature: float = 1.0,  # see `temper`
+) -> tuple:  # a system, and the network that it asks
     "What `sample` asks: leave-one-out answers at a temperature. From scores the posterior behind them is taken first. Raises TypeError, ValueError."
     temper(torch.zeros(1), temperature)  # refuses what is no temperature
     if temperature == 1:
@@ -134,113 +226,223 @@ def tempered(self: ScoreEntropy,
             return temper(wide(self.ask(model, x_t, t, where)), temperature)
         t = t.clamp_max(end)
         log_s = wide(self.log_scores(model, x_t, t, where))
-        if self.masks:               # at a mask the scores of the letters are in their proportion
-            return temper(log_s[..., :k.K], temperature)
-        a, z = per_item(k.alpha(t), x_t)[..., None], log_s.softmax(-1)     # z = alpha p + (1 - alpha) pi
-        return temper((z - (1 - a) * k.pi.to(z)).clamp_min(0).log(), temperature)
+        if (
+            self.masks
+        ):  # at a mask the scores of the letters are in their proportion
+            return temper(log_s[..., : k.K], temperature)
+        a, z = (
+            per_item(k.alpha(t), x_t)[..., None],
+            log_s.softmax(-1),
+        )  # z = alpha p + (1 - alpha) pi
+        return temper(
+            (z - (1 - a) * k.pi.to(z)).clamp_min(0).log(), temperature
+        )
 
     return replace(self, head="loo", objective=None), posterior
 
+
 @patch
 @torch.no_grad()
-def sample(self: ScoreEntropy, model: nn.Module,
-           shape: tuple,                 # (batch, L)
-           times: int | Tensor = 64,     # steps, or a grid of times
-           *,
-           temperature: float = 1.,      # of the leave-one-out answer, see `temper`
-           generator: torch.Generator | None = None, # where the draws come from
-           device: str | torch.device | None = None, # where the states live; None: where the network is
-           keep_path: bool = False,      # keep every state on the way
-           progress: bool = False,       # show a bar
-           corrections: int | Callable = 0, # moves forth and back after each step, or a function of the time reached
-           step: str = "tweedie",        # or "euler", "first-jump"
-           more: float = 2.              # times the noise 1 - alpha to which a move goes; where that is above 1, none is made
-           ) -> Sample:
+def sample(
+    self: ScoreEntropy,
+    model: nn.Module,
+    shape: tuple,  # (batch, L)
+    times: int | Tensor = 64,  # steps, or a grid of times
+    *,
+    temperature: float = 1.0,  # of the leave-one-out answer, see `temper`
+    generator: torch.Generator | None = None,  # where the draws come from
+    device: str
+    | torch.device
+    | None = None,  # where the states live; None: where the network is
+    keep_path: bool = False,  # keep every state on the way
+    progress: bool = False,  # show a bar
+    corrections: int
+    | Callable = 0,  # moves forth and back after each step, or a function of the time reached
+    step: str = "tweedie",  # or "euler", "first-jump"
+    more: float = 2.0,  # times the noise 1 - alpha to which a move goes; where that is above 1, none is made
+) -> Sample:
     "Texts, from noise. All draws in float64. Raises TypeError, ValueError; for NaN it names the time and the tensor."
-    more, many, calls = check_number(more, "more", above=1), correction_count(corrections), 0
+    more, many, calls = (
+        check_number(more, "more", above=1),
+        correction_count(corrections),
+        0,
+    )
     system, asked = self.tempered(model, temperature)
     law = system.rows(asked, step)
+
     def corrected(x, s, t):
         nonlocal calls
-        noise = more * (1 - self.kernel.alpha(t)); fix = many(t) if 0 < t < 1 and noise < 1 else 0
+        noise = more * (1 - self.kernel.alpha(t))
+        fix = many(t) if 0 < t < 1 and noise < 1 else 0
         up = self.kernel.alpha.inverse(1 - noise).item() if fix else t
-        for _ in range(fix if up > t else 0): x = draw(law(self.kernel.jump(x, t, up, generator), t, up), generator); calls += 1
+        for _ in range(fix if up > t else 0):
+            x = draw(
+                law(self.kernel.jump(x, t, up, generator), t, up), generator
+            )
+            calls += 1
         calls += 1
         return law(x, s, t)
-    return replace(descend(corrected, self.kernel, shape, times, generator, keep_path, progress, device_of(model, device)), calls=calls)
+
+    return replace(
+        descend(
+            corrected,
+            self.kernel,
+            shape,
+            times,
+            generator,
+            keep_path,
+            progress,
+            device_of(model, device),
+        ),
+        calls=calls,
+    )
 
 # %% ../nbs/14_sedd.ipynb #9afae68e
 @patch
-def bits(self: ScoreEntropy, model: nn.Module,
-         x_0: Tensor,                    # (items, L) held-out windows
-         passes: int = 16,               # independent passes over the windows
-         batch_size: int = 250,          # windows a network call
-         generator: torch.Generator | None = None # source of randomness
-         ) -> Bits:
+def bits(
+    self: ScoreEntropy,
+    model: nn.Module,
+    x_0: Tensor,  # (items, L) held-out windows
+    passes: int = 16,  # independent passes over the windows
+    batch_size: int = 250,  # windows a network call
+    generator: torch.Generator | None = None,  # source of randomness
+) -> Bits:
     "The score entropy bound in bits per character, every character paid for."
     answer, rate = self.reader(model)
-    return continuous_bits(answer, self.kernel, x_0, rate, passes, batch_size, generator)
+    return continuous_bits(
+        answer, self.kernel, x_0, rate, passes, batch_size, generator
+    )
 
 # %% ../nbs/14_sedd.ipynb #1a43637f
 class Triples(nn.Module):
     "The exact leave-one-out posterior of a text whose letters depend on the two before each, counted in `tokens`, under the noise of `kernel`: logits (batch, L, K). Raises TypeError, ValueError."
-    def __init__(self, tokens: Tensor,       # (n,) whole numbers in 0..K-1, n of at least 3
-                 kernel: Redraw,             # the noise
-                 share: float = 5.,          # counts given to what shorter contexts say
-                 dtype: torch.dtype = torch.float32): # of the recursion
-        super().__init__(); K = kernel.K; self.kernel = kernel; t = check_states(tokens.long(), K, "tokens")
-        if t.ndim != 1 or len(t) < 3: raise ValueError(f"tokens: expected shape (n,) with n of at least 3, got {tuple(t.shape)}")
+
+    def __init__(
+        self,
+        tokens: Tensor,  # (n,) whole numbers in 0..K-1, n of at least 3
+        kernel: Redraw,  # the noise
+        share: float = 5.0,  # counts given to what shorter contexts say
+        dtype: torch.dtype = torch.float32,
+    ):  # of the recursion
+        super().__init__()
+        K = kernel.K
+        self.kernel = kernel
+        t = check_states(tokens.long(), K, "tokens")
+        if t.ndim != 1 or len(t) < 3:
+            raise ValueError(
+                f"tokens: expected shape (n,) with n of at least 3, got {tuple(t.shape)}"
+            )
         share = check_number(share, "share", above=0)
-        def law(code, given): # counts of the last letter after each context, and `share` counts from `given`
-            n = torch.bincount(code, minlength=given.numel()).double().view(given.shape)
+
+        def law(
+            code, given
+        ):  # counts of the last letter after each context, and `share` counts from `given`
+            n = (
+                torch.bincount(code, minlength=given.numel())
+                .double()
+                .view(given.shape)
+            )
             return (n + share * given) / (n.sum(-1, keepdim=True) + share)
+
         one = law(t, torch.full((K,), 1 / K, dtype=torch.float64))
         two = law(t[:-1] * K + t[1:], one.expand(K, K))
         three = law((t[:-2] * K + t[1:-1]) * K + t[2:], two.expand(K, K, K))
-        for name, p in {"one": one, "two": two, "three": three.transpose(0, 1).contiguous()}.items(): self.register_buffer(name, p.to(dtype))   # three[b, a, c] = P(c | a, b)
+        for name, p in {
+            "one": one,
+            "two": two,
+            "three": three.transpose(0, 1).contiguous(),
+        }.items():
+            self.register_buffer(
+                name, p.to(dtype)
+            )  # three[b, a, c] = P(c | a, b)
 
-    def log_prob(self, x: Tensor             # (batch, L)
-                 ) -> Tensor:                # (batch,) nats
+    def log_prob(
+        self,
+        x: Tensor,  # (batch, L)
+    ) -> Tensor:  # (batch,) nats
         "log p of whole texts."
         p = self.three.double(), self.two.double(), self.one.double()
-        return p[2][x[:, 0]].log() + (p[1][x[:, 0], x[:, 1]].log() if x.shape[1] > 1 else 0) + p[0][x[:, 1:-1], x[:, :-2], x[:, 2:]].log().sum(1)
+        return (
+            p[2][x[:, 0]].log()
+            + (p[1][x[:, 0], x[:, 1]].log() if x.shape[1] > 1 else 0)
+            + p[0][x[:, 1:-1], x[:, :-2], x[:, 2:]].log().sum(1)
+        )
 
     @torch.no_grad()
     def forward(self, x_t: Tensor, t, y=None) -> Tensor:
-        e = self.kernel.evidence(x_t, t).to(self.one); e = (e / e.amax(-1, keepdim=True)).permute(1, 2, 0).contiguous()     # (L, K, batch)
-        L, K, n = e.shape; out = self.one.expand(L, n, K).clone()
+        e = self.kernel.evidence(x_t, t).to(self.one)
+        e = (
+            (e / e.amax(-1, keepdim=True)).permute(1, 2, 0).contiguous()
+        )  # (L, K, batch)
+        L, K, n = e.shape
+        out = self.one.expand(L, n, K).clone()
         if L > 1:
-            f = [None, (self.two * self.one[:, None]).T[:, None] * e[0].T]; g = torch.ones_like(f[1])      # (b, batch, a)
-            for i in range(1, L - 1): h = torch.bmm(f[i] * e[i][..., None], self.three).permute(2, 1, 0); f.append(h / h.sum((0, 2), keepdim=True))
+            f = [None, (self.two * self.one[:, None]).T[:, None] * e[0].T]
+            g = torch.ones_like(f[1])  # (b, batch, a)
+            for i in range(1, L - 1):
+                h = torch.bmm(f[i] * e[i][..., None], self.three).permute(
+                    2, 1, 0
+                )
+                f.append(h / h.sum((0, 2), keepdim=True))
             for i in range(L - 1, 0, -1):
                 out[i] = (f[i] * g).sum(2).T
-                if i > 1: g = torch.bmm((g * e[i][..., None]).permute(2, 1, 0), self.three.mT); g = g / g.amax((0, 2), keepdim=True)
-            out[0] = self.one * (self.two.T[:, None] * g * e[1][..., None]).sum(0)
-        return (out / out.sum(-1, keepdim=True)).clamp_min(1e-12).log().transpose(0, 1)
+                if i > 1:
+                    g = torch.bmm(
+                        (g * e[i][..., None]).permute(2, 1, 0), self.three.mT
+                    )
+                    g = g / g.amax((0, 2), keepdim=True)
+            out[0] = self.one * (self.two.T[:, None] * g * e[1][..., None]).sum(
+                0
+            )
+        return (
+            (out / out.sum(-1, keepdim=True))
+            .clamp_min(1e-12)
+            .log()
+            .transpose(0, 1)
+        )
 
 # %% ../nbs/14_sedd.ipynb #8d571ab7
 @dataclass
 class MasksFirst:
     "A curriculum for leave-one-out answers: the first `share` of a run noises with masks, the rest as `system` does; the network needs N = K + 1. Raises TypeError, ValueError."
-    system: object       # a ScoreEntropy with the head "loo", or any system with its noise and loss
-    share: float = .5    # of the steps
+
+    system: object  # a ScoreEntropy with the head "loo", or any system with its noise and loss
+    share: float = 0.5  # of the steps
 
     def __post_init__(self):
-        self.share = check_number(self.share, "share", least=0, most=1, word="share")
-        if getattr(self.system, "head", "loo") != "loo": raise ValueError(f"system: expected leave-one-out answers, got the head {self.system.head!r}")
-        self.masks = ScoreEntropy(Absorbing(self.system.kernel.K, linear_schedule()))
+        self.share = check_number(
+            self.share, "share", least=0, most=1, word="share"
+        )
+        if getattr(self.system, "head", "loo") != "loo":
+            raise ValueError(
+                f"system: expected leave-one-out answers, got the head {self.system.head!r}"
+            )
+        self.masks = ScoreEntropy(
+            Absorbing(self.system.kernel.K, linear_schedule())
+        )
 
     @property
     def reads(self) -> str | None:
         "What the network answers, as the system says."
         return getattr(self.system, "reads", None)
 
-    def noise(self, x_0: Tensor, generator: torch.Generator | None = None,
-              done: float = 1.     # share of the run that lies behind
-              ) -> tuple[Tensor, ...]:
+    def noise(
+        self,
+        x_0: Tensor,
+        generator: torch.Generator | None = None,
+        done: float = 1.0,  # share of the run that lies behind
+    ) -> tuple[Tensor, ...]:
         "What a training step draws: (x_0, x_t, t)."
-        return (self.masks if done < self.share else self.system).noise(x_0, generator)
+        return (self.masks if done < self.share else self.system).noise(
+            x_0, generator
+        )
 
-    def loss(self, model: nn.Module, x_0: Tensor, x_t: Tensor, t: Tensor) -> dict[str, Tensor]:
+    def loss(
+        self, model: nn.Module, x_0: Tensor, x_t: Tensor, t: Tensor
+    ) -> dict[str, Tensor]:
         "The system's, or that of masks where there are any. Nats per character, (batch,)."
-        return (self.masks if bool((x_t == self.masks.kernel.mask).any()) else self.system).loss(model, x_0, x_t, t)
+        return (
+            self.masks
+            if bool((x_t == self.masks.kernel.mask).any())
+            else self.system
+        ).loss(model, x_0, x_t, t)

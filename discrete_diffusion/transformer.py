@@ -24,29 +24,39 @@ from .sampling import Sample, temper
 from .d3pm import Muon
 
 # %% ../nbs/13_transformer.ipynb #0965c181
-def attend(q: Tensor,             # (batch, heads, L, d) what each place looks for
-           k: Tensor,             # (batch, heads, L, d) what each place offers to be found by
-           v: Tensor,             # (batch, heads, L, d) what each place hands over
-           causal: bool = False,  # True: a place sees itself and what is left of it
-           scale: float = 1.      # of the scores
-           ) -> Tensor:           # (batch, heads, L, d)
+def attend(
+    q: Tensor,  # (batch, heads, L, d) what each place looks for
+    k: Tensor,  # (batch, heads, L, d) what each place offers to be found by
+    v: Tensor,  # (batch, heads, L, d) what each place hands over
+    causal: bool = False,  # True: a place sees itself and what is left of it
+    scale: float = 1.0,  # of the scores
+) -> Tensor:  # (batch, heads, L, d)
     "Attention, written out: softmax(scale q k^T) v (Vaswani et al. 2017, Eq. 1). The slow definition of what `TextBlock` calls."
-    scores = scale * q @ k.mT                                                       # (batch, heads, L, L)
-    if causal: scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), -math.inf)
+    scores = scale * q @ k.mT  # (batch, heads, L, L)
+    if causal:
+        scores = scores.masked_fill(
+            torch.ones_like(scores, dtype=torch.bool).triu(1), -math.inf
+        )
     return scores.softmax(-1) @ v
 
 # %% ../nbs/13_transformer.ipynb #f6ac974a
-def rotary(L: int,                # places
-           d: int,                # numbers in a head, even
-           slowest: float = 1/200, # angular frequency of the last pair; the first turns one radian a place
-           device: torch.device | str = "cpu", # where
-           dtype: torch.dtype = torch.float32  # of the result
-           ) -> tuple[Tensor, Tensor]: # cos and sin of the angles, (L, d / 2) each
+def rotary(
+    L: int,  # places
+    d: int,  # numbers in a head, even
+    slowest: float = 1
+    / 200,  # angular frequency of the last pair; the first turns one radian a place
+    device: torch.device | str = "cpu",  # where
+    dtype: torch.dtype = torch.float32,  # of the result
+) -> tuple[Tensor, Tensor]:  # cos and sin of the angles, (L, d / 2) each
     "Angles of rotary positions: place times frequency, d/2 geometric frequencies from 1 down (Su et al. 2021, 2104.09864, sec. 3.2). Raises TypeError, ValueError."
     check_count(L, "L")
-    if check_count(d, "d", 2) % 2: raise ValueError(f"d: expected an even number, got {d}")
-    slowest = check_number(slowest, "slowest", above=0, most=1, word="frequency")
+    if check_count(d, "d", 2) % 2:
+        raise ValueError(f"d: expected an even number, got {d}")
+    slowest = check_number(
+        slowest, "slowest", above=0, most=1, word="frequency"
+    )
     return _turns(L, d, slowest, device, dtype)
+
 
 def _turns(L, d, slowest, device, dtype):
     "cos and sin of place times frequency. The angles are made in float32 at least: bfloat16 does not know place 257."
@@ -56,203 +66,399 @@ def _turns(L, d, slowest, device, dtype):
     return angle.cos().to(dtype), angle.sin().to(dtype)
 
 # %% ../nbs/13_transformer.ipynb #0325adca
-def rotate(x: Tensor,             # (..., L, d)
-           cos: Tensor,           # (L, d / 2), from `rotary`
-           sin: Tensor            # (L, d / 2)
-           ) -> Tensor:           # (..., L, d)
+def rotate(
+    x: Tensor,  # (..., L, d)
+    cos: Tensor,  # (L, d / 2), from `rotary`
+    sin: Tensor,  # (L, d / 2)
+) -> Tensor:  # (..., L, d)
     "Each pair (x[i], x[i + d/2]) turned by the angle of its place and its frequency."
     a, b = x.chunk(2, -1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
 
 # %% ../nbs/13_transformer.ipynb #ba98487b
-def _norm(x): return F.rms_norm(x, x.shape[-1:])
+def _norm(x):
+    return F.rms_norm(x, x.shape[-1:])
 
 # %% ../nbs/13_transformer.ipynb #fabb9b39
 class Near(nn.Module):
     "x plus, in each channel, a weighted sum of its `size` nearest places (the latest `size` if causal). Fresh, it is the identity. Raises TypeError, ValueError."
-    def __init__(self, width: int,          # channels
-                 size: int = 5,             # places in the sum; odd unless causal
-                 causal: bool = False):     # True: only this place and those left of it
+
+    def __init__(
+        self,
+        width: int,  # channels
+        size: int = 5,  # places in the sum; odd unless causal
+        causal: bool = False,
+    ):  # True: only this place and those left of it
         super().__init__()
-        if not (check_count(size, "size") % 2 or causal): raise ValueError(f"size: expected an odd number of places, got {size}")
+        if not (check_count(size, "size") % 2 or causal):
+            raise ValueError(
+                f"size: expected an odd number of places, got {size}"
+            )
         self.left = size - 1 if causal else size // 2
         self.right = size - 1 - self.left
         self.w = nn.Parameter(torch.zeros(size, check_count(width, "width")))
-    def forward(self, x: Tensor # (batch, L, width)
-                ) -> Tensor:    # (batch, L, width)
-        out, padded = x, F.pad(x, (0, 0, self.left, self.right))                    # zeros beyond both ends
-        for i, w in enumerate(self.w): out = torch.addcmul(out, padded[:, i:i + x.shape[1]], w)
+
+    def forward(
+        self,
+        x: Tensor,  # (batch, L, width)
+    ) -> Tensor:  # (batch, L, width)
+        out, padded = (
+            x,
+            F.pad(x, (0, 0, self.left, self.right)),
+        )  # zeros beyond both ends
+        for i, w in enumerate(self.w):
+            out = torch.addcmul(out, padded[:, i : i + x.shape[1]], w)
         return out
 
 # %% ../nbs/13_transformer.ipynb #0bc449b0
 class TextBlock(nn.Module):
     """x + attention, then x + two layers with relu^2 between, each behind a norm and a look at the neighbours.
     Both outputs start at zero: fresh, the block is the identity, whatever the condition says. Raises TypeError, ValueError."""
-    def __init__(self, width: int,          # channels
-                 heads: int,                # width / heads numbers in each, an even number
-                 hidden: int = 4,           # times width: inner layer
-                 near: int = 5,             # places that `Near` mixes
-                 time: bool = False,        # True: a condition scales, shifts and gates (adaLN)
-                 causal: bool = False):     # True: a place sees itself and what is left of it
-        super().__init__()
-        if check_count(width, "width") % (2 * check_count(heads, "heads")): raise ValueError(f"width: expected an even number for each of {heads} heads, got {width} in all")
-        linear = lambda i, o: nn.Linear(i, o, bias=False)
-        self.heads, self.causal, self.scale = heads, causal, 1.2 / math.sqrt(width // heads)
-        self.near1, self.qkv, self.mix = Near(width, near, causal), linear(width, 3 * width), linear(width, width)
-        self.near2, self.up, self.down = Near(width, near, causal), linear(width, hidden * width), linear(hidden * width, width)
-        self.gain = nn.Parameter(torch.ones(heads, 1, 1))                           # of the scores
-        self.film = zeroed(nn.Linear(width, 6 * width)) if time else None
-        nn.init.zeros_(self.mix.weight); nn.init.zeros_(self.down.weight)
 
-    def forward(self, x: Tensor,            # (batch, L, width)
-                turn: tuple[Tensor, Tensor], # cos and sin of `rotary`
-                e: Tensor | None = None     # (batch, width) the condition, for a timed block
-                ) -> Tensor:                # (batch, L, width)
+    def __init__(
+        self,
+        width: int,  # channels
+        heads: int,  # width / heads numbers in each, an even number
+        hidden: int = 4,  # times width: inner layer
+        near: int = 5,  # places that `Near` mixes
+        time: bool = False,  # True: a condition scales, shifts and gates (adaLN)
+        causal: bool = False,
+    ):  # True: a place sees itself and what is left of it
+        super().__init__()
+        if check_count(width, "width") % (2 * check_count(heads, "heads")):
+            raise ValueError(
+                f"width: expected an even number for each of {heads} heads, got {width} in all"
+            )
+        linear = lambda i, o: nn.Linear(i, o, bias=False)
+        self.heads, self.causal, self.scale = (
+            heads,
+            causal,
+            1.2 / math.sqrt(width // heads),
+        )
+        self.near1, self.qkv, self.mix = (
+            Near(width, near, causal),
+            linear(width, 3 * width),
+            linear(width, width),
+        )
+        self.near2, self.up, self.down = (
+            Near(width, near, causal),
+            linear(width, hidden * width),
+            linear(hidden * width, width),
+        )
+        self.gain = nn.Parameter(torch.ones(heads, 1, 1))  # of the scores
+        self.film = zeroed(nn.Linear(width, 6 * width)) if time else None
+        nn.init.zeros_(self.mix.weight)
+        nn.init.zeros_(self.down.weight)
+
+    def forward(
+        self,
+        x: Tensor,  # (batch, L, width)
+        turn: tuple[Tensor, Tensor],  # cos and sin of `rotary`
+        e: Tensor
+        | None = None,  # (batch, width) the condition, for a timed block
+    ) -> Tensor:  # (batch, L, width)
         B, L, D = x.shape
         s1, b1, g1, s2, b2, g2 = self.told(e)
         h = self.near1(self.speak(_norm(x), s1, b1))
-        q, k, v = self.qkv(h).view(B, L, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # (batch, heads, L, width / heads)
+        q, k, v = (
+            self.qkv(h).view(B, L, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        )  # (batch, heads, L, width / heads)
         q, k = rotate(_norm(q), *turn) * self.gain, rotate(_norm(k), *turn)
-        h = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal, scale=self.scale)
+        h = F.scaled_dot_product_attention(
+            q, k, v, is_causal=self.causal, scale=self.scale
+        )
         x = self.add(x, self.mix(h.transpose(1, 2).reshape(B, L, D)), g1)
         h = self.near2(self.speak(_norm(x), s2, b2))
         return self.add(x, self.down(F.relu(self.up(h)).square()), g2)
 
-    def told(self, e): return (None,) * 6 if self.film is None else self.film(e)[:, None].chunk(6, -1)     # scale, shift and gate of both halves
-    def speak(self, h, scale, shift): return h if scale is None else torch.addcmul(h + shift, h, scale)   # (1 + scale) h + shift
-    def add(self, x, h, gate): return x + h if gate is None else torch.addcmul(x + h, h, gate)            # x + (1 + gate) h
+    def told(self, e):
+        return (
+            (None,) * 6
+            if self.film is None
+            else self.film(e)[:, None].chunk(6, -1)
+        )  # scale, shift and gate of both halves
+
+    def speak(self, h, scale, shift):
+        return (
+            h if scale is None else torch.addcmul(h + shift, h, scale)
+        )  # (1 + scale) h + shift
+
+    def add(self, x, h, gate):
+        return (
+            x + h if gate is None else torch.addcmul(x + h, h, gate)
+        )  # x + (1 + gate) h
 
 # %% ../nbs/13_transformer.ipynb #9d8d86f4
-def letter_frequencies(tokens: Tensor,    # (n,) whole numbers in 0..K-1, memory-mapped or not
-                       K: int,            # symbols
-                       smooth: float = .5 # added to each count, above 0
-                       ) -> Tensor:       # (K,) float32
+def letter_frequencies(
+    tokens: Tensor,  # (n,) whole numbers in 0..K-1, memory-mapped or not
+    K: int,  # symbols
+    smooth: float = 0.5,  # added to each count, above 0
+) -> Tensor:  # (K,) float32
     "log((count + smooth) / (n + K smooth)) of each symbol, in nats. Raises TypeError, ValueError."
     check_count(K, "K")
-    if not isinstance(tokens, Tensor) or tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool: raise TypeError(f"tokens: expected a tensor of whole numbers, got {getattr(tokens, 'dtype', type(tokens).__name__)}")
+    if (
+        not isinstance(tokens, Tensor)
+        or tokens.is_floating_point()
+        or tokens.is_complex()
+        or tokens.dtype == torch.bool
+    ):
+        raise TypeError(
+            f"tokens: expected a tensor of whole numbers, got {getattr(tokens, 'dtype', type(tokens).__name__)}"
+        )
     smooth = check_number(smooth, "smooth", above=0)
     n = torch.zeros(K, dtype=torch.float64)
-    for part in tokens.flatten().split(1 << 24): n += torch.bincount(check_states(part.long().cpu(), K, "tokens"), minlength=K)   # a piece at a time
+    for part in tokens.flatten().split(1 << 24):
+        n += torch.bincount(
+            check_states(part.long().cpu(), K, "tokens"), minlength=K
+        )  # a piece at a time
     return ((n + smooth) / (n.sum() + K * smooth)).log().float()
 
 # %% ../nbs/13_transformer.ipynb #27d7c053
 class TextNet(Network):
     """A transformer for text: `net(x_t, t)` gives `outputs` numbers a place, (batch, L, outputs), for any L. Fresh, they are `frequencies`
     (zeros if None), whatever x_t and t. Without `time` it never looks at t. Raises TypeError or ValueError, naming the argument."""
-    def __init__(self,
-                 K: int,                             # clean symbols
-                 N: int,                             # states of x_t: K, or K + 1 with a mask (or a start symbol)
-                 width: int = 128,                   # channels
-                 heads: int = 4,                     # of attention
-                 depth: int = 4,                     # blocks
-                 outputs: int | None = None,         # numbers a place: None for K logits; N for log-scores
-                 hidden: int = 4,                    # inner layer of a block, times width
-                 near: int = 5,                      # places that `Near` mixes
-                 time: bool = False,                 # True: every block is told t
-                 causal: bool = False,               # True: a place sees itself and what is left of it
-                 frequencies: Tensor | None = None): # (outputs,) what the head says at first, from `letter_frequencies`
+
+    def __init__(
+        self,
+        K: int,  # clean symbols
+        N: int,  # states of x_t: K, or K + 1 with a mask (or a start symbol)
+        width: int = 128,  # channels
+        heads: int = 4,  # of attention
+        depth: int = 4,  # blocks
+        outputs: int
+        | None = None,  # numbers a place: None for K logits; N for log-scores
+        hidden: int = 4,  # inner layer of a block, times width
+        near: int = 5,  # places that `Near` mixes
+        time: bool = False,  # True: every block is told t
+        causal: bool = False,  # True: a place sees itself and what is left of it
+        frequencies: Tensor | None = None,
+    ):  # (outputs,) what the head says at first, from `letter_frequencies`
         super().__init__()
         K, N = check_count(K, "K"), check_count(N, "N", K)
         outputs = K if outputs is None else check_count(outputs, "outputs")
         for name, v in {"time": time, "causal": causal}.items():
-            if not isinstance(v, bool): raise TypeError(f"{name}: expected True or False, got {v!r}")
-        self.arguments = dict(K=K, N=N, width=width, heads=heads, depth=depth, outputs=outputs, hidden=hidden, near=near, time=time, causal=causal)
-        self.K, self.N, self.outputs, self.causal, self.head_size = K, N, outputs, causal, check_count(width, "width") // check_count(heads, "heads")
+            if not isinstance(v, bool):
+                raise TypeError(f"{name}: expected True or False, got {v!r}")
+        self.arguments = dict(
+            K=K,
+            N=N,
+            width=width,
+            heads=heads,
+            depth=depth,
+            outputs=outputs,
+            hidden=hidden,
+            near=near,
+            time=time,
+            causal=causal,
+        )
+        self.K, self.N, self.outputs, self.causal, self.head_size = (
+            K,
+            N,
+            outputs,
+            causal,
+            check_count(width, "width") // check_count(heads, "heads"),
+        )
         self.emb, self.near = nn.Embedding(N, width), Near(width, near, causal)
-        self.time = nn.Sequential(nn.Linear(32, width), nn.SiLU()) if time else None
-        self.blocks = nn.ModuleList(TextBlock(width, heads, check_count(hidden, "hidden"), near, time, causal) for _ in range(check_count(depth, "depth")))
+        self.time = (
+            nn.Sequential(nn.Linear(32, width), nn.SiLU()) if time else None
+        )
+        self.blocks = nn.ModuleList(
+            TextBlock(
+                width, heads, check_count(hidden, "hidden"), near, time, causal
+            )
+            for _ in range(check_count(depth, "depth"))
+        )
         self.head = zeroed(nn.Linear(width, outputs))
         if frequencies is not None:
-            if check_finite(frequencies, "frequencies").shape != (outputs,): raise ValueError(f"frequencies: expected shape {(outputs,)}, got {tuple(frequencies.shape)}")
-            with torch.no_grad(): self.head.bias.copy_(frequencies)
+            if check_finite(frequencies, "frequencies").shape != (outputs,):
+                raise ValueError(
+                    f"frequencies: expected shape {(outputs,)}, got {tuple(frequencies.shape)}"
+                )
+            with torch.no_grad():
+                self.head.bias.copy_(frequencies)
 
     def check(self, x_t, t=None, y=None):
         "Refuse what the network cannot read."
-        if check_states(x_t, self.N, "x_t").ndim != 2 or not x_t.shape[1]: raise ValueError(f"x_t: expected shape (batch, L) with L of at least 1, got {tuple(x_t.shape)}")
-        if y is not None: raise ValueError("y: expected None, this network knows no classes")
-        if self.time is None: return
-        if t is None: raise ValueError("t: expected times for a network made with time=True, got None")
+        if check_states(x_t, self.N, "x_t").ndim != 2 or not x_t.shape[1]:
+            raise ValueError(
+                f"x_t: expected shape (batch, L) with L of at least 1, got {tuple(x_t.shape)}"
+            )
+        if y is not None:
+            raise ValueError("y: expected None, this network knows no classes")
+        if self.time is None:
+            return
+        if t is None:
+            raise ValueError(
+                "t: expected times for a network made with time=True, got None"
+            )
         check_times(t, "t", len(x_t))
 
-    def forward(self, x_t: Tensor,         # (batch, L) int64 in 0..N-1
-                t=None,                    # (batch,) or one number, in [0, 1]; not looked at without `time`
-                y: None = None             # no classes: here so that samplers may pass None
-                ) -> Tensor:               # (batch, L, outputs)
+    def forward(
+        self,
+        x_t: Tensor,  # (batch, L) int64 in 0..N-1
+        t=None,  # (batch,) or one number, in [0, 1]; not looked at without `time`
+        y: None = None,  # no classes: here so that samplers may pass None
+    ) -> Tensor:  # (batch, L, outputs)
         "Logits or log-scores in the parameters' dtype."
         dtype, e = self.head.weight.dtype, None
         if self.time is not None:
-            e = self.time(sinusoid(self.times(t, x_t), 32, math.pi / 2, 50 * math.pi).to(dtype))
+            e = self.time(
+                sinusoid(self.times(t, x_t), 32, math.pi / 2, 50 * math.pi).to(
+                    dtype
+                )
+            )
         turn = _turns(x_t.shape[1], self.head_size, 1 / 200, x_t.device, dtype)
         x = _norm(self.near(_norm(self.emb(x_t))))
-        for block in self.blocks: x = block(x, turn, e)
+        for block in self.blocks:
+            x = block(x, turn, e)
         return self.head(_norm(x))
 
 # %% ../nbs/13_transformer.ipynb #99da5009
-def _check_head(answer, x_t, states, name): # states None: as many as the answer has
-    if not isinstance(answer, Tensor) or not answer.is_floating_point(): raise TypeError(f"{name}: expected a float tensor, got {getattr(answer, 'dtype', type(answer).__name__)}")
-    if not answer.ndim: raise ValueError(f"{name}: expected shape (batch, *shape, N), got ()")
+def _check_head(
+    answer, x_t, states, name
+):  # states None: as many as the answer has
+    if not isinstance(answer, Tensor) or not answer.is_floating_point():
+        raise TypeError(
+            f"{name}: expected a float tensor, got {getattr(answer, 'dtype', type(answer).__name__)}"
+        )
+    if not answer.ndim:
+        raise ValueError(f"{name}: expected shape (batch, *shape, N), got ()")
     check_states(x_t, answer.shape[-1] if states is None else states, "x_t")
-    if answer.shape[:-1] != x_t.shape: raise ValueError(f"{name}: expected shape {(*x_t.shape, '...')}, got {tuple(answer.shape)}")
+    if answer.shape[:-1] != x_t.shape:
+        raise ValueError(
+            f"{name}: expected shape {(*x_t.shape, '...')}, got {tuple(answer.shape)}"
+        )
 
-def subs(logits: Tensor,  # (batch, *shape, K), or K + 1 of which the last is the mask's
-         x_t: Tensor,     # (batch, *shape) states in 0..K
-         mask: int        # the mask, K
-         ) -> Tensor:     # log-probabilities of x_0, the shape of `logits`
+
+def subs(
+    logits: Tensor,  # (batch, *shape, K), or K + 1 of which the last is the mask's
+    x_t: Tensor,  # (batch, *shape) states in 0..K
+    mask: int,  # the mask, K
+) -> Tensor:  # log-probabilities of x_0, the shape of `logits`
     """MDLM's SUBS (Sahoo et al. 2024): x_0 is never a mask, and a token that is shown is kept.
     Exactly: -inf for the mask and for every symbol but the shown one, whose log-probability is 0. Raises TypeError, ValueError."""
     _check_head(logits, x_t, check_count(mask, "mask") + 1, "logits")
-    if logits.shape[-1] not in (mask, mask + 1): raise ValueError(f"logits: expected {mask} or {mask + 1} numbers a place, got {logits.shape[-1]}")
-    if logits.shape[-1] > mask: logits = torch.cat([logits[..., :mask], torch.full_like(logits[..., :1], -math.inf)], -1)
-    hidden, symbol = (x_t == mask)[..., None], torch.arange(logits.shape[-1], device=x_t.device)
-    kept = torch.where(symbol == x_t[..., None], 0., -math.inf).to(logits)
+    if logits.shape[-1] not in (mask, mask + 1):
+        raise ValueError(
+            f"logits: expected {mask} or {mask + 1} numbers a place, got {logits.shape[-1]}"
+        )
+    if logits.shape[-1] > mask:
+        logits = torch.cat(
+            [logits[..., :mask], torch.full_like(logits[..., :1], -math.inf)],
+            -1,
+        )
+    hidden, symbol = (
+        (x_t == mask)[..., None],
+        torch.arange(logits.shape[-1], device=x_t.device),
+    )
+    kept = torch.where(symbol == x_t[..., None], 0.0, -math.inf).to(logits)
     return torch.where(hidden, logits.log_softmax(-1), kept)
 
 # %% ../nbs/13_transformer.ipynb #27dc89e5
-def log_score(answer: Tensor, # (batch, *shape, N), what a network says
-              x_t: Tensor     # (batch, *shape) states in 0..N-1
-              ) -> Tensor:    # (batch, *shape, N)
+def log_score(
+    answer: Tensor,  # (batch, *shape, N), what a network says
+    x_t: Tensor,  # (batch, *shape) states in 0..N-1
+) -> Tensor:  # (batch, *shape, N)
     "log of the concrete score p_t(y) / p_t(x_t): the answer, set to 0 at the present token (Lou et al. 2024, SEDD). Raises TypeError, ValueError."
     _check_head(answer, x_t, None, "answer")
-    return answer.scatter(-1, x_t[..., None], 0.)
+    return answer.scatter(-1, x_t[..., None], 0.0)
 
 # %% ../nbs/13_transformer.ipynb #0f906843
-def text_optimizers(net: nn.Module,            # a TextNet
-                    muon_lr: float = .025,     # of the blocks' matrices
-                    momentum: float = .9,      # theirs
-                    adam_lr: float = 4e-3,     # of everything else
-                    betas: tuple = (.9, .95)   # AdamW's
-                    ) -> list[Optimizer]:      # for `fit`
+def text_optimizers(
+    net: nn.Module,  # a TextNet
+    muon_lr: float = 0.025,  # of the blocks' matrices
+    momentum: float = 0.9,  # theirs
+    adam_lr: float = 4e-3,  # of everything else
+    betas: tuple = (0.9, 0.95),  # AdamW's
+) -> list[Optimizer]:  # for `fit`
     "Muon (chapter 10) for the blocks' four matrices, AdamW for embedding, neighbours, conditioning, gains and head."
-    named = {n.replace("_orig_mod.", ""): p for n, p in net.named_parameters()}      # `torch.compile` puts this in front
-    inner = {n for n in named if n.startswith("blocks.") and n.endswith(("qkv.weight", "mix.weight", "up.weight", "down.weight"))}
-    return [Muon([named[n] for n in named if n in inner], lr=muon_lr, momentum=momentum),
-            torch.optim.AdamW([named[n] for n in named if n not in inner], lr=adam_lr, betas=betas, weight_decay=0., fused=True)]
+    named = {
+        n.replace("_orig_mod.", ""): p for n, p in net.named_parameters()
+    }  # `torch.compile` puts this in front
+    inner = {
+        n
+        for n in named
+        if n.startswith("blocks.")
+        and n.endswith(("qkv.weight", "mix.weight", "up.weight", "down.weight"))
+    }
+    return [
+        Muon(
+            [named[n] for n in named if n in inner],
+            lr=muon_lr,
+            momentum=momentum,
+        ),
+        torch.optim.AdamW(
+            [named[n] for n in named if n not in inner],
+            lr=adam_lr,
+            betas=betas,
+            weight_decay=0.0,
+            fused=True,
+        ),
+    ]
 
-def train_text(net: nn.Module,        # trained in place; ends in evaluation mode, with averaged weights if ema > 0
-               system,                # has noise(x_0, generator) -> tensors, and loss(model, *them) -> (batch,) nats or a dict with "loss";
-                                      # noise may also take `done`, the share of the steps that lie behind, for a curriculum
-               tokens: Tensor,        # (n,) whole numbers, memory-mapped or not
-               steps: int,            # updates
-               batch_size: int = 12,  # windows an update
-               length: int = 64,      # of a window
-               seed: int = 0,         # of the order of the windows and all noise
-               optimizers: Callable = text_optimizers, # network -> optimisers
-               warmup: float = 0.,    # share of the steps in which the rates rise
-               ema: float = 0.,       # decay of the averaged weights; 0 does not average
-               **options              # of `fit`: progress, folder, validate, accelerator
-               ) -> TrainResult:      # the run's history
+
+def train_text(
+    net: nn.Module,  # trained in place; ends in evaluation mode, with averaged weights if ema > 0
+    system,  # has noise(x_0, generator) -> tensors, and loss(model, *them) -> (batch,) nats or a dict with "loss";
+    # noise may also take `done`, the share of the steps that lie behind, for a curriculum
+    tokens: Tensor,  # (n,) whole numbers, memory-mapped or not
+    steps: int,  # updates
+    batch_size: int = 12,  # windows an update
+    length: int = 64,  # of a window
+    seed: int = 0,  # of the order of the windows and all noise
+    optimizers: Callable = text_optimizers,  # network -> optimisers
+    warmup: float = 0.0,  # share of the steps in which the rates rise
+    ema: float = 0.0,  # decay of the averaged weights; 0 does not average
+    **options,  # of `fit`: progress, folder, validate, accelerator
+) -> TrainResult:  # the run's history
     """Train on random windows of a text, the learning rates falling in a line to zero. What the network's answer means, `net.reads`, is what the
     system says of it. Raises what `fit` raises."""
     for what in ("noise", "loss"):
-        if not callable(getattr(system, what, None)): raise TypeError(f"system: expected noise(x_0, generator) and loss(model, ...), got {type(system).__name__} without {what}")
-    step_of = {step_generator(seed, i).initial_seed(): i for i in range(check_count(steps, "steps"))}     # a resumed run knows its step by the noise
+        if not callable(getattr(system, what, None)):
+            raise TypeError(
+                f"system: expected noise(x_0, generator) and loss(model, ...), got {type(system).__name__} without {what}"
+            )
+    step_of = {
+        step_generator(seed, i).initial_seed(): i
+        for i in range(check_count(steps, "steps"))
+    }  # a resumed run knows its step by the noise
     curriculum = "done" in inspect.signature(system.noise).parameters
-    def noise(x, generator): return system.noise(x.long(), generator, **({"done": step_of[generator.initial_seed()] / steps} if curriculum else {}))
+
+    def noise(x, generator):
+        return system.noise(
+            x.long(),
+            generator,
+            **(
+                {"done": step_of[generator.initial_seed()] / steps}
+                if curriculum
+                else {}
+            ),
+        )
+
     device = next(net.parameters()).device
-    config = TrainConfig(steps=steps, batch_size=batch_size, lr=.02, warmup=warmup, clip=math.inf, ema=ema, weight_decay=0., seed=seed)
-    result = fit(net, system.loss, windows(tokens, length), config, noise=noise, optimizers=optimizers(net), **options)
-    if ema: result.ema.copy_to(net)
-    if getattr(system, "reads", None) is not None: net.reads = system.reads
+    config = TrainConfig(
+        steps=steps,
+        batch_size=batch_size,
+        lr=0.02,
+        warmup=warmup,
+        clip=math.inf,
+        ema=ema,
+        weight_decay=0.0,
+        seed=seed,
+    )
+    result = fit(
+        net,
+        system.loss,
+        windows(tokens, length),
+        config,
+        noise=noise,
+        optimizers=optimizers(net),
+        **options,
+    )
+    if ema:
+        result.ema.copy_to(net)
+    if getattr(system, "reads", None) is not None:
+        net.reads = system.reads
     net.eval().to(device)
     return result
 
@@ -260,37 +466,54 @@ def train_text(net: nn.Module,        # trained in place; ends in evaluation mod
 @dataclass
 class ExactBits:
     "Bits per character that are no bound: the cost of each window under the model's own law."
-    total: float           # mean over windows
-    stderr_data: float     # of the mean, from the spread over windows: the choice of the text
-    items: int             # windows
-    length: int            # characters in each, all of them paid for
-    each: Tensor = field(repr=False, compare=False) # (items,) float64, to compare models window by window
-    stderr: float = 0.     # nothing was drawn
 
-    def __repr__(self): return f"{self.total:.4f} bits/char, exact, standard error over windows {self.stderr_data:.4f}, {self.items} windows of {self.length}"
+    total: float  # mean over windows
+    stderr_data: float  # of the mean, from the spread over windows: the choice of the text
+    items: int  # windows
+    length: int  # characters in each, all of them paid for
+    each: Tensor = field(
+        repr=False, compare=False
+    )  # (items,) float64, to compare models window by window
+    stderr: float = 0.0  # nothing was drawn
+
+    def __repr__(self):
+        return f"{self.total:.4f} bits/char, exact, standard error over windows {self.stderr_data:.4f}, {self.items} windows of {self.length}"
+
 
 @dataclass
 class NextLetter:
     "The autoregressive model p(x) = prod_i p(x_i | x_1..x_{i-1}), the first letter included. State K tells the network that a text starts. Raises TypeError, ValueError."
-    K: int                 # symbols; the network needs N = K + 1 states, causal=True
 
-    def __post_init__(self): check_count(self.K, "K")
+    K: int  # symbols; the network needs N = K + 1 states, causal=True
+
+    def __post_init__(self):
+        check_count(self.K, "K")
 
     def check(self, x_0):
         "Refuse what is no batch of windows."
-        if check_states(x_0, self.K, "x_0").ndim != 2 or not x_0.numel(): raise ValueError(f"x_0: expected shape (batch, L), not empty, got {tuple(x_0.shape)}")
+        if check_states(x_0, self.K, "x_0").ndim != 2 or not x_0.numel():
+            raise ValueError(
+                f"x_0: expected shape (batch, L), not empty, got {tuple(x_0.shape)}"
+            )
 
-    def shifted(self, x_0: Tensor # (batch, L)
-                ) -> Tensor:      # (batch, L): start symbol, then all letters but the last
+    def shifted(
+        self,
+        x_0: Tensor,  # (batch, L)
+    ) -> Tensor:  # (batch, L): start symbol, then all letters but the last
         "What the network reads: the letter before each."
         return F.pad(x_0[:, :-1], (1, 0), value=self.K)
 
     def ask(self, model, x_0):
         "Logits of every next letter, at once."
-        if getattr(model, "causal", True) is False: raise ValueError("model: expected a causal network, got one that sees the letters it shall guess")
+        if getattr(model, "causal", True) is False:
+            raise ValueError(
+                "model: expected a causal network, got one that sees the letters it shall guess"
+            )
         return check_logits(model(self.shifted(x_0), None, None), x_0, self.K)
 
-    def noise(self, x_0: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, ...]:
+    def noise(
+        self, x_0: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, ...]:
         "There is none: (x_0,)."
         self.check(x_0)
         return (x_0,)
@@ -300,28 +523,61 @@ class NextLetter:
         return {"loss": cross_entropy(self.ask(model, x_0), x_0).mean(1)}
 
     @torch.no_grad()
-    def bits(self, model: nn.Module,
-             x_0: Tensor,                    # (items, L) held-out windows, at least 2
-             batch_size: int = 100           # windows a network call
-             ) -> ExactBits:
+    def bits(
+        self,
+        model: nn.Module,
+        x_0: Tensor,  # (items, L) held-out windows, at least 2
+        batch_size: int = 100,  # windows a network call
+    ) -> ExactBits:
         "-log2 p(x_0) per character, exact, every character paid for."
-        self.check(x_0); check_count(len(x_0), "x_0: number of windows", 2); check_count(batch_size, "batch_size")
-        each = torch.cat([cross_entropy(self.ask(model, x), x).mean(1).cpu().double() for x in x_0.split(batch_size)]) / math.log(2)
-        return ExactBits(each.mean().item(), (each.std() / len(each)**.5).item(), *x_0.shape, each)
+        self.check(x_0)
+        check_count(len(x_0), "x_0: number of windows", 2)
+        check_count(batch_size, "batch_size")
+        each = torch.cat(
+            [
+                cross_entropy(self.ask(model, x), x).mean(1).cpu().double()
+                for x in x_0.split(batch_size)
+            ]
+        ) / math.log(2)
+        return ExactBits(
+            each.mean().item(),
+            (each.std() / len(each) ** 0.5).item(),
+            *x_0.shape,
+            each,
+        )
 
     @torch.no_grad()
-    def sample(self, model: nn.Module,
-               shape: tuple,                 # (batch, L)
-               generator: torch.Generator | None = None, # where the draws come from
-               temperature: float = 1.,      # see `temper`
-               progress: bool = False        # show a bar
-               ) -> Sample:
+    def sample(
+        self,
+        model: nn.Module,
+        shape: tuple,  # (batch, L)
+        generator: torch.Generator | None = None,  # where the draws come from
+        temperature: float = 1.0,  # see `temper`
+        progress: bool = False,  # show a bar
+    ) -> Sample:
         "Texts, letter by letter: L network calls. Draws in float64."
-        if not isinstance(shape, tuple) or len(shape) != 2: raise TypeError(f"shape: expected a tuple (batch, L), got {shape!r}")
+        if not isinstance(shape, tuple) or len(shape) != 2:
+            raise TypeError(
+                f"shape: expected a tuple (batch, L), got {shape!r}"
+            )
         B, L = (check_count(n, "shape") for n in shape)
         start, home = clock.perf_counter(), next(model.parameters()).device
         x = torch.zeros(B, 0, dtype=torch.int64, device=home)
         for i in tqdm(range(L), disable=not progress, desc="sampling"):
-            logits = self.ask(model, F.pad(x, (0, 1)))[:, -1]                        # the last letter is not looked at
-            x = torch.cat([x, draw(temper(logits.double() if has_float64(home) else logits, temperature).softmax(-1), generator)[:, None]], 1)
+            logits = self.ask(model, F.pad(x, (0, 1)))[
+                :, -1
+            ]  # the last letter is not looked at
+            x = torch.cat(
+                [
+                    x,
+                    draw(
+                        temper(
+                            logits.double() if has_float64(home) else logits,
+                            temperature,
+                        ).softmax(-1),
+                        generator,
+                    )[:, None],
+                ],
+                1,
+            )
         return Sample(x, L, clock.perf_counter() - start)

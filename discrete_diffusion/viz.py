@@ -20,11 +20,20 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
-from .core import check_count, check_finite, check_probs, check_states
+from .core import check_count, check_finite, check_probs, check_states  # fmt: skip
 
 # %% ../nbs/90_viz.ipynb #90-viz-06
-PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442"]  # Okabe and Ito
-MASKED, MOVED = "#56B4E9", "#D55E00"   # what these colours mean in every chapter
+PALETTE = [
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+    "#F0E442",
+]  # Okabe and Ito
+MASKED, MOVED = "#56B4E9", "#D55E00"  # what these colours mean in every chapter
 MARKERS = "osD^vPX*"
 
 
@@ -37,268 +46,529 @@ def _double_density() -> None:
     shell.run_line_magic("config", "InlineBackend.figure_formats = ['retina']")
 
 
-def style(dpi: int = 100, # dots per inch of figures, as they are shown
-          ) -> list[str]: # the palette, eight colours as hex strings
+def style(
+    dpi: int = 100,  # dots per inch of figures, as they are shown
+) -> list[str]:  # the palette, eight colours as hex strings
     "Set the course's look for matplotlib: 6 inches wide, colour-blind safe, thin grid. Raises TypeError or ValueError for dpi."
     check_count(dpi, "dpi", least=20)
     _double_density()
-    sns.set_theme(style="whitegrid", palette=PALETTE, rc={
-        "figure.figsize": (6, 3.4), "figure.dpi": dpi, "savefig.dpi": dpi, "figure.constrained_layout.use": True,
-        "font.size": 12, "axes.titlesize": 12, "axes.labelsize": 12, "legend.fontsize": 11,
-        "xtick.labelsize": 11, "ytick.labelsize": 11, "lines.linewidth": 2.5, "lines.markersize": 7,
-        "grid.alpha": .5, "axes.edgecolor": "#444444"})
+    sns.set_theme(
+        style="whitegrid",
+        palette=PALETTE,
+        rc={
+            "figure.figsize": (6, 3.4),
+            "figure.dpi": dpi,
+            "savefig.dpi": dpi,
+            "figure.constrained_layout.use": True,
+            "font.size": 12,
+            "axes.titlesize": 12,
+            "axes.labelsize": 12,
+            "legend.fontsize": 11,
+            "xtick.labelsize": 11,
+            "ytick.labelsize": 11,
+            "lines.linewidth": 2.5,
+            "lines.markersize": 7,
+            "grid.alpha": 0.5,
+            "axes.edgecolor": "#444444",
+        },
+    )
     return list(PALETTE)
 
 # %% ../nbs/90_viz.ipynb #90-viz-11
 def _matrix(m, name: str) -> np.ndarray:
     "A 2-D float array without NaN."
-    if not isinstance(m, (Tensor, np.ndarray)): raise TypeError(f"{name}: expected a tensor or array, got {type(m).__name__}")
+    if not isinstance(m, (Tensor, np.ndarray)):
+        raise TypeError(
+            f"{name}: expected a tensor or array, got {type(m).__name__}"
+        )
     m = torch.as_tensor(m)
-    if m.ndim != 2 or not m.numel(): raise ValueError(f"{name}: expected shape (rows, columns), got {tuple(m.shape)}")
+    if m.ndim != 2 or not m.numel():
+        raise ValueError(
+            f"{name}: expected shape (rows, columns), got {tuple(m.shape)}"
+        )
     return check_finite(m.detach().double().cpu(), name).numpy()
 
 
 def _titles(titles, n: int, name: str = "titles") -> list[str]:
     "n strings; None gives empty ones."
-    if titles is None: return [""] * n
+    if titles is None:
+        return [""] * n
     if isinstance(titles, str) or len(titles) != n:
-        raise ValueError(f"{name}: expected {n} strings, got {titles!r}" if isinstance(titles, str) else f"{name}: expected {n} strings, got {len(titles)}")
+        raise ValueError(
+            f"{name}: expected {n} strings, got {titles!r}"
+            if isinstance(titles, str)
+            else f"{name}: expected {n} strings, got {len(titles)}"
+        )
     return [str(t) for t in titles]
 
 
-def heat(matrix: Tensor | np.ndarray, # (rows, columns)
-         title: str = "", # above it
-         mask: int | None = None, # index of the mask state, if there is one
-         ax: Axes | None = None, # where to draw; None makes a figure
-         vmax: float | None = None, # the value of the darkest colour; None takes the largest entry
-         numbers_up_to: int = 5, # write the numbers into matrices of at most this many columns
-         labels: tuple[str, str] = ("now", "next"), # names of the row and of the column axis
-         ) -> Axes:
+def heat(
+    matrix: Tensor | np.ndarray,  # (rows, columns)
+    title: str = "",  # above it
+    mask: int | None = None,  # index of the mask state, if there is one
+    ax: Axes | None = None,  # where to draw; None makes a figure
+    vmax: float
+    | None = None,  # the value of the darkest colour; None takes the largest entry
+    numbers_up_to: int = 5,  # write the numbers into matrices of at most this many columns
+    labels: tuple[str, str] = (
+        "now",
+        "next",
+    ),  # names of the row and of the column axis
+) -> Axes:
     "A matrix as a heat map, light 0 to dark `vmax`, row 0 on top. Raises TypeError or ValueError for what is no matrix."
     m = _matrix(matrix, "matrix")
     if mask is not None and check_count(mask, "mask", least=0) >= m.shape[1]:
-        raise ValueError(f"mask: expected a state in 0..{m.shape[1] - 1}, got {mask}")
-    if vmax is not None and not vmax > 0: raise ValueError(f"vmax: expected a positive number, got {vmax}")
-    if ax is None: ax = plt.subplots(figsize=(3.4, 3.2))[1]
+        raise ValueError(
+            f"mask: expected a state in 0..{m.shape[1] - 1}, got {mask}"
+        )
+    if vmax is not None and not vmax > 0:
+        raise ValueError(f"vmax: expected a positive number, got {vmax}")
+    if ax is None:
+        ax = plt.subplots(figsize=(3.4, 3.2))[1]
     vmax = vmax or max(m.max(), 1e-12)
-    ax.imshow(m, cmap="mako_r", vmin=0, vmax=vmax, aspect="auto" if m.shape[0] != m.shape[1] else "equal", interpolation="nearest")
+    ax.imshow(
+        m,
+        cmap="mako_r",
+        vmin=0,
+        vmax=vmax,
+        aspect="auto" if m.shape[0] != m.shape[1] else "equal",
+        interpolation="nearest",
+    )
     ax.grid(False)
     ax.set(title=title, ylabel=labels[0], xlabel=labels[1])
     for axis, n in ((ax.xaxis, m.shape[1]), (ax.yaxis, m.shape[0])):
         step = 1 if n <= 10 else 10 ** math.ceil(math.log10(n / 8))
-        ticks = [i for i in range(0, n, step) if mask is None or mask >= n or i == mask or abs(i - mask) >= step]
-        if mask is not None and mask < n: ticks = sorted({*ticks, mask})
+        ticks = [
+            i
+            for i in range(0, n, step)
+            if mask is None or mask >= n or i == mask or abs(i - mask) >= step
+        ]
+        if mask is not None and mask < n:
+            ticks = sorted({*ticks, mask})
         axis.set_ticks(ticks, ["mask" if i == mask else str(i) for i in ticks])
         for i, label in zip(ticks, axis.get_ticklabels()):
-            if i == mask: label.set(color=PALETTE[0], fontweight="bold")
+            if i == mask:
+                label.set(color=PALETTE[0], fontweight="bold")
     if max(m.shape) <= numbers_up_to:
         for (i, j), v in np.ndenumerate(m):
-            ax.text(j, i, f"{v:.2f}".replace("0.", ".", 1), ha="center", va="center", fontsize=11, color="white" if v > .45 * vmax else "black")
+            ax.text(
+                j,
+                i,
+                f"{v:.2f}".replace("0.", ".", 1),
+                ha="center",
+                va="center",
+                fontsize=11,
+                color="white" if v > 0.45 * vmax else "black",
+            )
     return ax
 
 
-def heats(matrices: list, # of (rows, columns)
-          titles: list[str] | None = None, # one for each
-          mask: int | None = None, # index of the mask state
-          columns: int = 3, # heat maps side by side; more go to the next line
-          vmax: float | None = None, # the value of the darkest colour; None takes the largest entry of all
-          labels: tuple[str, str] = ("now", "next"), # names of the row and of the column axis
-          ) -> Figure:
+def heats(
+    matrices: list,  # of (rows, columns)
+    titles: list[str] | None = None,  # one for each
+    mask: int | None = None,  # index of the mask state
+    columns: int = 3,  # heat maps side by side; more go to the next line
+    vmax: float
+    | None = None,  # the value of the darkest colour; None takes the largest entry of all
+    labels: tuple[str, str] = (
+        "now",
+        "next",
+    ),  # names of the row and of the column axis
+) -> Figure:
     "Several matrices as heat maps with one scale of colours. Raises TypeError or ValueError."
     matrices = list(matrices)
-    if not matrices: raise ValueError("matrices: expected at least one, got none")
-    titles, columns = _titles(titles, len(matrices)), min(check_count(columns, "columns"), len(matrices))
-    vmax = vmax or max(_matrix(m, f"matrices[{i}]").max() for i, m in enumerate(matrices))
+    if not matrices:
+        raise ValueError("matrices: expected at least one, got none")
+    titles, columns = (
+        _titles(titles, len(matrices)),
+        min(check_count(columns, "columns"), len(matrices)),
+    )
+    vmax = vmax or max(
+        _matrix(m, f"matrices[{i}]").max() for i, m in enumerate(matrices)
+    )
     rows = math.ceil(len(matrices) / columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(6, 6 / columns * rows + .3), squeeze=False)
+    fig, axes = plt.subplots(
+        rows, columns, figsize=(6, 6 / columns * rows + 0.3), squeeze=False
+    )
     for i, ax in enumerate(axes.flat):
-        if i >= len(matrices): ax.axis("off"); continue
-        heat(matrices[i], titles[i], mask, ax, vmax, numbers_up_to=4 if columns <= 3 else 0,
-             labels=(labels[0] if i % columns == 0 else "", labels[1] if i + columns >= len(matrices) else ""))
+        if i >= len(matrices):
+            ax.axis("off")
+            continue
+        heat(
+            matrices[i],
+            titles[i],
+            mask,
+            ax,
+            vmax,
+            numbers_up_to=4 if columns <= 3 else 0,
+            labels=(
+                labels[0] if i % columns == 0 else "",
+                labels[1] if i + columns >= len(matrices) else "",
+            ),
+        )
     return fig
 
 # %% ../nbs/90_viz.ipynb #90-viz-16
-def digit_grid(states: Tensor, # (n, height, width) int64, 0..levels-1, or `levels` for the mask
-               levels: int, # number of grey levels
-               columns: int = 10, # images in a row
-               gap: int = 2, # white pixels between images
-               ) -> np.ndarray: # (rows, columns, 3) uint8
+def digit_grid(
+    states: Tensor,  # (n, height, width) int64, 0..levels-1, or `levels` for the mask
+    levels: int,  # number of grey levels
+    columns: int = 10,  # images in a row
+    gap: int = 2,  # white pixels between images
+) -> np.ndarray:  # (rows, columns, 3) uint8
     "Images of states as one picture: 0 white, levels - 1 black, the mask blue. Raises TypeError or ValueError."
-    check_count(levels, "levels", least=2); check_count(gap, "gap", least=0)
+    check_count(levels, "levels", least=2)
+    check_count(gap, "gap", least=0)
     check_states(states, levels + 1, "states")
-    if states.ndim != 3 or not states.numel(): raise ValueError(f"states: expected shape (images, height, width), got {tuple(states.shape)}")
+    if states.ndim != 3 or not states.numel():
+        raise ValueError(
+            f"states: expected shape (images, height, width), got {tuple(states.shape)}"
+        )
     columns = min(check_count(columns, "columns"), len(states))
     grey = torch.linspace(255, 0, levels).round().repeat(3, 1).T
-    colours = torch.cat([grey, torch.tensor([[int(MASKED[i:i + 2], 16) for i in (1, 3, 5)]])]).byte()
+    colours = torch.cat(
+        [grey, torch.tensor([[int(MASKED[i : i + 2], 16) for i in (1, 3, 5)]])]
+    ).byte()
     n, height, width = states.shape
-    page = torch.full((math.ceil(n / columns) * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, dtype=torch.uint8)
+    page = torch.full(
+        (
+            math.ceil(n / columns) * (height + gap) - gap,
+            columns * (width + gap) - gap,
+            3,
+        ),
+        255,
+        dtype=torch.uint8,
+    )
     for i, image in enumerate(colours[states.cpu()]):
         top, left = i // columns * (height + gap), i % columns * (width + gap)
-        page[top:top + height, left:left + width] = image
+        page[top : top + height, left : left + width] = image
     return page.numpy()
 
 
-def show_digits(states: Tensor, # (n, height, width) int64, 0..levels-1, or `levels` for the mask
-                levels: int, # number of grey levels
-                labels: list | None = None, # one for each image, drawn above it
-                columns: int = 10, # images in a row
-                title: str = "", # above all
-                ) -> Figure:
+def show_digits(
+    states: Tensor,  # (n, height, width) int64, 0..levels-1, or `levels` for the mask
+    levels: int,  # number of grey levels
+    labels: list | None = None,  # one for each image, drawn above it
+    columns: int = 10,  # images in a row
+    title: str = "",  # above all
+) -> Figure:
     "A grid of images of states. Raises TypeError or ValueError."
-    digit_grid(states, levels, columns, 0)   # all checks
+    digit_grid(states, levels, columns, 0)  # all checks
     labels = _titles(labels, len(states), "labels")
     columns = min(columns, len(states))
     rows, (_, height, width) = math.ceil(len(states) / columns), states.shape
-    tall = 6 / columns * height / width + (.25 if any(labels) else 0.)
-    fig, axes = plt.subplots(rows, columns, figsize=(6, tall * rows + (.35 if title else 0)), squeeze=False)
+    tall = 6 / columns * height / width + (0.25 if any(labels) else 0.0)
+    fig, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(6, tall * rows + (0.35 if title else 0)),
+        squeeze=False,
+    )
     for i, ax in enumerate(axes.flat):
         ax.axis("off")
-        if i >= len(states): continue
-        ax.imshow(digit_grid(states[i:i + 1], levels), interpolation="nearest")
+        if i >= len(states):
+            continue
+        ax.imshow(
+            digit_grid(states[i : i + 1], levels), interpolation="nearest"
+        )
         ax.set_title(labels[i], fontsize=11, pad=2)
-    if title: fig.suptitle(title, fontsize=12)
+    if title:
+        fig.suptitle(title, fontsize=12)
     return fig
 
 # %% ../nbs/90_viz.ipynb #90-viz-20
 class Page:
     "A piece of HTML that notebooks display, with a plain text in its place where HTML cannot be shown."
-    def __init__(self,
-                 source: str, # HTML, complete in itself
-                 text: str, # what to print where there is no HTML
-                 ):
+
+    def __init__(
+        self,
+        source: str,  # HTML, complete in itself
+        text: str,  # what to print where there is no HTML
+    ):
         self.source, self.text = source, text
 
-    def _repr_html_(self): return self.source
-    def __repr__(self): return self.text
-    def __str__(self): return self.source
-    def __len__(self): # in bytes
+    def _repr_html_(self):
+        return self.source
+
+    def __repr__(self):
+        return self.text
+
+    def __str__(self):
+        return self.source
+
+    def __len__(self):  # in bytes
         return len(self.source.encode())
 
 # %% ../nbs/90_viz.ipynb #90-viz-23
-KINDS = {0: "", 1: "color:#A84300;font-weight:bold;text-decoration:underline", 2: "color:#00507D;background:#CDE6F7"}  # plain, moved, masked
+KINDS = {
+    0: "",
+    1: "color:#A84300;font-weight:bold;text-decoration:underline",
+    2: "color:#00507D;background:#CDE6F7",
+}  # plain, moved, masked
 _CARD = "white-space:pre-wrap;overflow-wrap:anywhere;margin:0;padding:.6em;background:#fff;color:#111;border:1px solid #999;border-radius:4px;font:16px/1.4 monospace"
 
 
-def mark_text(tokens: Tensor, # (length,) int64
-              decode, # the symbols: a string or list indexed by state, or a function from a tensor of one state to a string
-              mask: int | None = None, # the mask state
-              was: Tensor | None = None, # (length,) int64, the clean text; tokens that differ from it have moved
-              mask_char: str = "_", # how a masked token looks
-              ) -> list[tuple[str, int]]: # runs (text, kind): 0 plain, 1 moved, 2 masked
+def mark_text(
+    tokens: Tensor,  # (length,) int64
+    decode,  # the symbols: a string or list indexed by state, or a function from a tensor of one state to a string
+    mask: int | None = None,  # the mask state
+    was: Tensor
+    | None = None,  # (length,) int64, the clean text; tokens that differ from it have moved
+    mask_char: str = "_",  # how a masked token looks
+) -> list[tuple[str, int]]:  # runs (text, kind): 0 plain, 1 moved, 2 masked
     "A sequence of states as runs of one kind. Raises TypeError or ValueError."
-    if not isinstance(mask_char, str) or len(mask_char) != 1: raise ValueError(f"mask_char: expected one character, got {mask_char!r}")
+    if not isinstance(mask_char, str) or len(mask_char) != 1:
+        raise ValueError(
+            f"mask_char: expected one character, got {mask_char!r}"
+        )
     if not callable(decode) and not isinstance(decode, (str, list, tuple)):
-        raise TypeError(f"decode: expected a string or list of symbols, or a function, got {type(decode).__name__}")
-    n = 2**62 if callable(decode) else max(len(decode), 0 if mask is None else check_count(mask, "mask", least=0) + 1)
+        raise TypeError(
+            f"decode: expected a string or list of symbols, or a function, got {type(decode).__name__}"
+        )
+    n = (
+        2**62
+        if callable(decode)
+        else max(
+            len(decode),
+            0 if mask is None else check_count(mask, "mask", least=0) + 1,
+        )
+    )
     check_states(tokens, n, "tokens")
-    if tokens.ndim != 1: raise ValueError(f"tokens: expected shape (length,), got {tuple(tokens.shape)}")
+    if tokens.ndim != 1:
+        raise ValueError(
+            f"tokens: expected shape (length,), got {tuple(tokens.shape)}"
+        )
     if was is not None and check_states(was, n, "was").shape != tokens.shape:
-        raise ValueError(f"was: expected shape {tuple(tokens.shape)} as tokens, got {tuple(was.shape)}")
-    known = {i: mask_char if i == mask else decode(torch.tensor([i])) if callable(decode) else decode[i] for i in set(tokens.tolist())}
+        raise ValueError(
+            f"was: expected shape {tuple(tokens.shape)} as tokens, got {tuple(was.shape)}"
+        )
+    known = {
+        i: mask_char
+        if i == mask
+        else decode(torch.tensor([i]))
+        if callable(decode)
+        else decode[i]
+        for i in set(tokens.tolist())
+    }
     runs = []
     for i, token in enumerate(tokens.tolist()):
         kind = 2 if token == mask else int(was is not None and token != was[i])
         symbol = "↵\n" if kind == 1 and known[token] == "\n" else known[token]
-        if runs and runs[-1][1] == kind: runs[-1] = (runs[-1][0] + symbol, kind)
-        else: runs.append((symbol, kind))
+        if runs and runs[-1][1] == kind:
+            runs[-1] = (runs[-1][0] + symbol, kind)
+        else:
+            runs.append((symbol, kind))
     return runs
 
 
 def _runs(text, name: str = "text") -> list[tuple[str, int]]:
     "A string as one plain run; checked runs as they are."
-    if isinstance(text, str): return [(text, 0)]
-    if not isinstance(text, (list, tuple)) or not all(isinstance(r, (list, tuple)) and len(r) == 2 and isinstance(r[0], str) and r[1] in KINDS for r in text):
-        raise TypeError(f"{name}: expected a string or runs as from mark_text, got {type(text).__name__}")
+    if isinstance(text, str):
+        return [(text, 0)]
+    if not isinstance(text, (list, tuple)) or not all(
+        isinstance(r, (list, tuple))
+        and len(r) == 2
+        and isinstance(r[0], str)
+        and r[1] in KINDS
+        for r in text
+    ):
+        raise TypeError(
+            f"{name}: expected a string or runs as from mark_text, got {type(text).__name__}"
+        )
     return [(s, k) for s, k in text]
 
 
 def _spans(runs) -> str:
-    return "".join(f'<span style="{KINDS[k]}">{html.escape(s)}</span>' if k else html.escape(s) for s, k in runs)
+    return "".join(
+        f'<span style="{KINDS[k]}">{html.escape(s)}</span>'
+        if k
+        else html.escape(s)
+        for s, k in runs
+    )
 
 
-def show_text(text: str | list, # a string, or runs as from `mark_text`
-              title: str = "", # above it
-              ) -> Page:
+def show_text(
+    text: str | list,  # a string, or runs as from `mark_text`
+    title: str = "",  # above it
+) -> Page:
     "A text with its moved and masked tokens marked. Raises TypeError."
     runs = _runs(text)
     head = f"<div>{html.escape(title)}</div>" if title else ""
-    return Page(f'<div style="max-width:600px">{head}<pre style="{_CARD}">{_spans(runs)}</pre></div>', "".join(s for s, _ in runs))
+    return Page(
+        f'<div style="max-width:600px">{head}<pre style="{_CARD}">{_spans(runs)}</pre></div>',
+        "".join(s for s, _ in runs),
+    )
 
 # %% ../nbs/90_viz.ipynb #90-viz-27
-def simplex_flow(paths: Tensor, # (times, 3) or (paths, times, 3) probabilities, in order of time
-                 labels: tuple = ("0", "1", "2"), # names of the corners: left, right, top
-                 ax: Axes | None = None, # where to draw; None makes a figure
-                 title: str = "", # above it
-                 ) -> Axes:
+def simplex_flow(
+    paths: Tensor,  # (times, 3) or (paths, times, 3) probabilities, in order of time
+    labels: tuple = ("0", "1", "2"),  # names of the corners: left, right, top
+    ax: Axes | None = None,  # where to draw; None makes a figure
+    title: str = "",  # above it
+) -> Axes:
     "Paths of distributions over three states, drawn in a triangle. Raises TypeError or ValueError."
     check_probs(paths, "paths", last=3)
     if paths.ndim not in (2, 3) or paths.shape[-2] < 2:
-        raise ValueError(f"paths: expected shape (times, 3) or (paths, times, 3) with two times or more, got {tuple(paths.shape)}")
+        raise ValueError(
+            f"paths: expected shape (times, 3) or (paths, times, 3) with two times or more, got {tuple(paths.shape)}"
+        )
     labels = _titles(labels, 3, "labels")
-    corners = np.array([[0, 0], [1, 0], [.5, 3**.5 / 2]])
-    if ax is None: ax = plt.subplots(figsize=(4.6, 4.2))[1]
-    ax.fill(*corners.T, facecolor="#f4f4f4", edgecolor="#444444", lw=1.5, zorder=0)
-    for points in (paths if paths.ndim == 3 else paths[None]).detach().double().cpu().numpy() @ corners:
-        ax.add_collection(LineCollection(np.stack([points[:-1], points[1:]], 1), array=np.linspace(.2, 1, len(points) - 1), cmap="mako_r", clim=(0, 1.1), lw=3))
+    corners = np.array([[0, 0], [1, 0], [0.5, 3**0.5 / 2]])
+    if ax is None:
+        ax = plt.subplots(figsize=(4.6, 4.2))[1]
+    ax.fill(
+        *corners.T, facecolor="#f4f4f4", edgecolor="#444444", lw=1.5, zorder=0
+    )
+    for points in (
+        paths if paths.ndim == 3 else paths[None]
+    ).detach().double().cpu().numpy() @ corners:
+        ax.add_collection(
+            LineCollection(
+                np.stack([points[:-1], points[1:]], 1),
+                array=np.linspace(0.2, 1, len(points) - 1),
+                cmap="mako_r",
+                clim=(0, 1.1),
+                lw=3,
+            )
+        )
         ax.plot(*points[0], "o", color=PALETTE[1], ms=9, zorder=3)
         ax.plot(*points[-1], "s", color=PALETTE[6], ms=8, zorder=3)
     for corner, label in zip(corners, labels):
-        ax.annotate(label, corner, xytext=(0, 8 if corner[1] else -18), textcoords="offset points", ha="center", fontsize=13)
-    ax.set(xlim=(-.1, 1.1), ylim=(-.14, 1.0), aspect="equal", title=title); ax.axis("off")
+        ax.annotate(
+            label,
+            corner,
+            xytext=(0, 8 if corner[1] else -18),
+            textcoords="offset points",
+            ha="center",
+            fontsize=13,
+        )
+    ax.set(xlim=(-0.1, 1.1), ylim=(-0.14, 1.0), aspect="equal", title=title)
+    ax.axis("off")
     return ax
 
 # %% ../nbs/90_viz.ipynb #90-viz-30
-def error_plot(steps, # (n,) numbers of steps, at least two different ones
-               errors, # (n,) positive errors, or a dict of name: errors
-               slope: float | None = None, # draw a thin line of this slope, for comparison
-               ax: Axes | None = None, # where to draw; None makes a figure
-               xlabel: str = "steps T", # below
-               ylabel: str = "error", # beside
-               ) -> dict[str, float]: # the fitted slope of each line
+def error_plot(
+    steps,  # (n,) numbers of steps, at least two different ones
+    errors,  # (n,) positive errors, or a dict of name: errors
+    slope: float
+    | None = None,  # draw a thin line of this slope, for comparison
+    ax: Axes | None = None,  # where to draw; None makes a figure
+    xlabel: str = "steps T",  # below
+    ylabel: str = "error",  # beside
+) -> dict[str, float]:  # the fitted slope of each line
     "Errors against steps on logarithmic axes, with fitted slopes. Raises ValueError for numbers that have no logarithm."
+
     def positive(v, name):
         v = np.asarray(torch.as_tensor(v, dtype=torch.float64))
-        if v.ndim != 1 or len(v) < 2: raise ValueError(f"{name}: expected at least two numbers in a row, got shape {v.shape}")
-        if not (np.isfinite(v) & (v > 0)).all(): raise ValueError(f"{name}: expected positive finite numbers, got {v.min():g} to {v.max():g}")
+        if v.ndim != 1 or len(v) < 2:
+            raise ValueError(
+                f"{name}: expected at least two numbers in a row, got shape {v.shape}"
+            )
+        if not (np.isfinite(v) & (v > 0)).all():
+            raise ValueError(
+                f"{name}: expected positive finite numbers, got {v.min():g} to {v.max():g}"
+            )
         return v
+
     steps = positive(steps, "steps")
-    if len(set(steps)) < 2: raise ValueError(f"steps: expected at least two different numbers, got {steps[0]:g} only")
-    named = {k: positive(v, f"errors[{k!r}]") for k, v in (errors if isinstance(errors, dict) else {"": errors}).items()}
+    if len(set(steps)) < 2:
+        raise ValueError(
+            f"steps: expected at least two different numbers, got {steps[0]:g} only"
+        )
+    named = {
+        k: positive(v, f"errors[{k!r}]")
+        for k, v in (
+            errors if isinstance(errors, dict) else {"": errors}
+        ).items()
+    }
     for k, v in named.items():
-        if len(v) != len(steps): raise ValueError(f"errors[{k!r}]: expected {len(steps)} numbers as steps, got {len(v)}")
-    if ax is None: ax = plt.subplots()[1]
-    slopes = {k: float(np.polyfit(np.log(steps), np.log(v), 1)[0]) for k, v in named.items()}
+        if len(v) != len(steps):
+            raise ValueError(
+                f"errors[{k!r}]: expected {len(steps)} numbers as steps, got {len(v)}"
+            )
+    if ax is None:
+        ax = plt.subplots()[1]
+    slopes = {
+        k: float(np.polyfit(np.log(steps), np.log(v), 1)[0])
+        for k, v in named.items()
+    }
     for (k, v), marker in zip(named.items(), MARKERS * len(named)):
-        ax.loglog(steps, v, marker=marker, label=f"{k + ': ' if k else ''}slope {slopes[k]:.2f}")
+        ax.loglog(
+            steps,
+            v,
+            marker=marker,
+            label=f"{k + ': ' if k else ''}slope {slopes[k]:.2f}",
+        )
     if slope is not None:
         start = max(v[steps.argmin()] for v in named.values()) * 1.5
-        ax.loglog(steps, start * (steps / steps.min()) ** slope, color="#777777", lw=1.5, ls=":", label=f"slope {slope:g}, for comparison")
-    ax.set(xlabel=xlabel, ylabel=ylabel); ax.legend()
-    if len(steps) <= 9: ax.set_xticks(steps, [f"{s:g}" for s in steps]); ax.minorticks_off()
+        ax.loglog(
+            steps,
+            start * (steps / steps.min()) ** slope,
+            color="#777777",
+            lw=1.5,
+            ls=":",
+            label=f"slope {slope:g}, for comparison",
+        )
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.legend()
+    if len(steps) <= 9:
+        ax.set_xticks(steps, [f"{s:g}" for s in steps])
+        ax.minorticks_off()
     return slopes
 
 # %% ../nbs/90_viz.ipynb #90-viz-33
 def _png(frame, name: str, dpi: int) -> tuple[bytes, tuple[int, int]]:
     "A frame as PNG bytes, and its width and height. Figures are closed."
     if isinstance(frame, (Axes, Figure)):
-        fig, out = frame if isinstance(frame, Figure) else frame.figure, io.BytesIO()
-        fig.savefig(out, format="png", dpi=dpi, metadata={"Software": None}); plt.close(fig)
+        fig, out = (
+            frame if isinstance(frame, Figure) else frame.figure,
+            io.BytesIO(),
+        )
+        fig.savefig(out, format="png", dpi=dpi, metadata={"Software": None})
+        plt.close(fig)
         return _png(np.asarray(Image.open(out).convert("RGB")), name, dpi)
     if isinstance(frame, bytes):
-        if frame[:8] != b"\x89PNG\r\n\x1a\n": raise ValueError(f"{name}: expected the bytes of a PNG, got {frame[:8]!r}...")
+        if frame[:8] != b"\x89PNG\r\n\x1a\n":
+            raise ValueError(
+                f"{name}: expected the bytes of a PNG, got {frame[:8]!r}..."
+            )
         return frame, Image.open(io.BytesIO(frame)).size
-    if isinstance(frame, Tensor): frame = frame.detach().cpu().numpy()
-    if not isinstance(frame, np.ndarray): raise TypeError(f"{name}: expected a figure, PNG bytes or an array, got {type(frame).__name__}")
-    if frame.dtype != np.uint8: raise TypeError(f"{name}: expected an array of uint8, got {frame.dtype}")
-    if frame.ndim not in (2, 3) or (frame.ndim == 3 and frame.shape[2] != 3) or not frame.size:
-        raise ValueError(f"{name}: expected shape (height, width) or (height, width, 3), got {frame.shape}")
-    rgb = (frame if frame.ndim == 3 else np.repeat(frame[..., None], 3, -1)).astype(np.int64)
-    colours, index = np.unique(rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2], return_inverse=True)
+    if isinstance(frame, Tensor):
+        frame = frame.detach().cpu().numpy()
+    if not isinstance(frame, np.ndarray):
+        raise TypeError(
+            f"{name}: expected a figure, PNG bytes or an array, got {type(frame).__name__}"
+        )
+    if frame.dtype != np.uint8:
+        raise TypeError(
+            f"{name}: expected an array of uint8, got {frame.dtype}"
+        )
+    if (
+        frame.ndim not in (2, 3)
+        or (frame.ndim == 3 and frame.shape[2] != 3)
+        or not frame.size
+    ):
+        raise ValueError(
+            f"{name}: expected shape (height, width) or (height, width, 3), got {frame.shape}"
+        )
+    rgb = (
+        frame if frame.ndim == 3 else np.repeat(frame[..., None], 3, -1)
+    ).astype(np.int64)
+    colours, index = np.unique(
+        rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2], return_inverse=True
+    )
     if len(colours) <= 256:
-        image = Image.fromarray(index.reshape(frame.shape[:2]).astype(np.uint8), "P")
-        image.putpalette(np.stack([colours >> 16, colours >> 8 & 255, colours & 255], -1).astype(np.uint8).tobytes())
-    else: image = Image.fromarray(rgb.astype(np.uint8))
-    out = io.BytesIO(); image.save(out, "PNG", optimize=True)
+        image = Image.fromarray(
+            index.reshape(frame.shape[:2]).astype(np.uint8), "P"
+        )
+        image.putpalette(
+            np.stack([colours >> 16, colours >> 8 & 255, colours & 255], -1)
+            .astype(np.uint8)
+            .tobytes()
+        )
+    else:
+        image = Image.fromarray(rgb.astype(np.uint8))
+    out = io.BytesIO()
+    image.save(out, "PNG", optimize=True)
     return out.getvalue(), image.size
 
 
@@ -326,112 +596,186 @@ show(now);});})();"""
 
 def _player(data: dict, view: str, alt: str, width: int, max_kb: float) -> Page:
     "The HTML of a player: `view` is the element that shows a frame, `data` what the script needs."
-    data["id"] = hashlib.sha256(json.dumps([data, view, alt, width]).encode()).hexdigest()[:12]
+    data["id"] = hashlib.sha256(
+        json.dumps([data, view, alt, width]).encode()
+    ).hexdigest()[:12]
     last, title = len(data["frames"]) - 1, data["titles"][data["start"]]
-    script = _SCRIPT.replace("__DATA__", json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"))
-    page = Page(f'<div data-player="{data["id"]}" data-lm-suppress-shortcuts="true" role="group" tabindex="0" aria-label="Player: {html.escape(alt)}" '
-                f'style="max-width:{width}px;padding:4px">{view}<div data-title aria-live="polite" style="min-height:1.5em;padding:8px 0 4px">{html.escape(title)}</div>'
-                f'<div style="display:flex;gap:12px;align-items:center"><button type="button" style="min-width:76px;min-height:44px;font-size:16px">Play</button>'
-                f'<input type="range" min="0" max="{last}" value="{data["start"]}" step="1" aria-label="Frame" style="flex:1;min-width:0;height:44px"></div></div>'
-                f'<script>{script}</script>', f"Player with {last + 1} frames: {alt}")
+    script = _SCRIPT.replace(
+        "__DATA__",
+        json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
+    )
+    page = Page(
+        f'<div data-player="{data["id"]}" data-lm-suppress-shortcuts="true" role="group" tabindex="0" aria-label="Player: {html.escape(alt)}" '
+        f'style="max-width:{width}px;padding:4px">{view}<div data-title aria-live="polite" style="min-height:1.5em;padding:8px 0 4px">{html.escape(title)}</div>'
+        f'<div style="display:flex;gap:12px;align-items:center"><button type="button" style="min-width:76px;min-height:44px;font-size:16px">Play</button>'
+        f'<input type="range" min="0" max="{last}" value="{data["start"]}" step="1" aria-label="Frame" style="flex:1;min-width:0;height:44px"></div></div>'
+        f"<script>{script}</script>",
+        f"Player with {last + 1} frames: {alt}",
+    )
     if len(page) > 1000 * max_kb:
-        raise ValueError(f"max_kb: expected at most {max_kb:g} kB, got {len(page) / 1000:.0f} kB in {last + 1} frames; take fewer or smaller ones")
+        raise ValueError(
+            f"max_kb: expected at most {max_kb:g} kB, got {len(page) / 1000:.0f} kB in {last + 1} frames; take fewer or smaller ones"
+        )
     return page
 
 
 def _timing(interval, width, start, n, alt) -> None:
-    check_count(interval, "interval", least=20); check_count(width, "width", least=50)
-    if check_count(start, "start", least=0) >= n: raise ValueError(f"start: expected a frame in 0..{n - 1}, got {start}")
-    if not isinstance(alt, str) or not alt.strip(): raise ValueError(f"alt: expected a sentence for those who do not see the picture, got {alt!r}")
+    check_count(interval, "interval", least=20)
+    check_count(width, "width", least=50)
+    if check_count(start, "start", least=0) >= n:
+        raise ValueError(f"start: expected a frame in 0..{n - 1}, got {start}")
+    if not isinstance(alt, str) or not alt.strip():
+        raise ValueError(
+            f"alt: expected a sentence for those who do not see the picture, got {alt!r}"
+        )
 
 
-def player(frames: list, # figures, PNG bytes, or uint8 arrays (height, width) or (height, width, 3), all of one size
-           titles: list[str] | None = None, # the caption of each frame
-           alt: str = "", # required: what there is to see, in a sentence; a frame's alternative is this and its caption
-           interval: int = 150, # milliseconds from frame to frame
-           width: int = 600, # pixels; narrower where the page is
-           max_kb: float = 300, # refuse to be larger (1 kB = 1000 bytes)
-           start: int = 0, # the frame shown first
-           dpi: int = 80, # of figures
-           ) -> Page:
+def player(
+    frames: list,  # figures, PNG bytes, or uint8 arrays (height, width) or (height, width, 3), all of one size
+    titles: list[str] | None = None,  # the caption of each frame
+    alt: str = "",  # required: what there is to see, in a sentence; a frame's alternative is this and its caption
+    interval: int = 150,  # milliseconds from frame to frame
+    width: int = 600,  # pixels; narrower where the page is
+    max_kb: float = 300,  # refuse to be larger (1 kB = 1000 bytes)
+    start: int = 0,  # the frame shown first
+    dpi: int = 80,  # of figures
+) -> Page:
     "Frames as a player that needs no kernel and loads nothing. Raises TypeError or ValueError, also above `max_kb`."
     frames = list(frames)
-    if not frames: raise ValueError("frames: expected at least one, got none")
-    titles = _titles(titles, len(frames)); _timing(interval, width, start, len(frames), alt)
+    if not frames:
+        raise ValueError("frames: expected at least one, got none")
+    titles = _titles(titles, len(frames))
+    _timing(interval, width, start, len(frames), alt)
     made = [_png(f, f"frames[{i}]", dpi) for i, f in enumerate(frames)]
-    if len({size for _, size in made}) > 1: raise ValueError(f"frames: expected one size, got {sorted({size for _, size in made})}")
-    images, (w, h) = [base64.b64encode(png).decode() for png, _ in made], made[0][1]
+    if len({size for _, size in made}) > 1:
+        raise ValueError(
+            f"frames: expected one size, got {sorted({size for _, size in made})}"
+        )
+    images, (w, h) = (
+        [base64.b64encode(png).decode() for png, _ in made],
+        made[0][1],
+    )
     alts = [f"{alt} {t}".strip() for t in titles]
-    crisp = "image-rendering:pixelated;" if w < width and isinstance(frames[0], (np.ndarray, Tensor)) else ""   # no blur on pixels
-    view = (f'<img data-view src="data:image/png;base64,{images[start]}" alt="{html.escape(alts[start])}" width="{w}" height="{h}" '
-            f'style="{crisp}display:block;width:100%;height:auto;max-width:100%;margin:0;background:#fff">')
-    return _player(dict(frames=images, titles=titles, alts=alts, ms=interval, start=start), view, alt, width, max_kb)
+    crisp = (
+        "image-rendering:pixelated;"
+        if w < width and isinstance(frames[0], (np.ndarray, Tensor))
+        else ""
+    )  # no blur on pixels
+    view = (
+        f'<img data-view src="data:image/png;base64,{images[start]}" alt="{html.escape(alts[start])}" width="{w}" height="{h}" '
+        f'style="{crisp}display:block;width:100%;height:auto;max-width:100%;margin:0;background:#fff">'
+    )
+    return _player(
+        dict(frames=images, titles=titles, alts=alts, ms=interval, start=start),
+        view,
+        alt,
+        width,
+        max_kb,
+    )
 
 
-def text_player(texts: list, # strings, or runs as from `mark_text`
-                titles: list[str] | None = None, # the caption of each frame
-                alt: str = "", # required: what there is to see, in a sentence
-                interval: int = 150, # milliseconds from frame to frame
-                width: int = 600, # pixels; narrower where the page is
-                max_kb: float = 300, # refuse to be larger (1 kB = 1000 bytes)
-                start: int = 0, # the frame shown first
-                ) -> Page:
+def text_player(
+    texts: list,  # strings, or runs as from `mark_text`
+    titles: list[str] | None = None,  # the caption of each frame
+    alt: str = "",  # required: what there is to see, in a sentence
+    interval: int = 150,  # milliseconds from frame to frame
+    width: int = 600,  # pixels; narrower where the page is
+    max_kb: float = 300,  # refuse to be larger (1 kB = 1000 bytes)
+    start: int = 0,  # the frame shown first
+) -> Page:
     "Texts as a player that needs no kernel. The text itself is its alternative. Raises TypeError or ValueError, also above `max_kb`."
-    if isinstance(texts, str) or not len(texts): raise ValueError("texts: expected a list of at least one text")
+    if isinstance(texts, str) or not len(texts):
+        raise ValueError("texts: expected a list of at least one text")
     frames = [_runs(t, f"texts[{i}]") for i, t in enumerate(texts)]
-    titles = _titles(titles, len(frames)); _timing(interval, width, start, len(frames), alt)
+    titles = _titles(titles, len(frames))
+    _timing(interval, width, start, len(frames), alt)
     lines = max(sum(s.count("\n") for s, _ in f) + 1 for f in frames)
     view = f'<pre data-view style="{_CARD};min-height:{1.4 * lines:.1f}em">{_spans(frames[start])}</pre>'
-    return _player(dict(frames=frames, titles=titles, kinds=KINDS, ms=interval, start=start), view, alt, width, max_kb)
+    return _player(
+        dict(
+            frames=frames, titles=titles, kinds=KINDS, ms=interval, start=start
+        ),
+        view,
+        alt,
+        width,
+        max_kb,
+    )
 
 # %% ../nbs/90_viz.ipynb #90-viz-44
 def _has_frontend() -> bool:
     "Whether somebody sits in front of a running notebook."
     main = sys.modules.get("__main__")
-    return bool(os.environ.get("JPY_SESSION_NAME")) or "google.colab" in sys.modules or hasattr(main, "__vsc_ipynb_file__")
+    return (
+        bool(os.environ.get("JPY_SESSION_NAME"))
+        or "google.colab" in sys.modules
+        or hasattr(main, "__vsc_ipynb_file__")
+    )
 
 
 class SliderTwin:
     "A live slider (`slider`, `view`) and its kernel-free twin (`page`); a notebook displays both. Made by `slider_twin`."
+
     def __init__(self, slider, view, page: Page, live: bool):
         self.slider, self.view, self.page, self.live = slider, view, page, live
 
-    def __repr__(self): return f"SliderTwin of {self.slider.max + 1} frames"
+    def __repr__(self):
+        return f"SliderTwin of {self.slider.max + 1} frames"
+
     def _ipython_display_(self):
-        if self.live: display(ipywidgets.VBox([self.slider, self.view]))
+        if self.live:
+            display(ipywidgets.VBox([self.slider, self.view]))
         display(self.page)
 
 
-def slider_twin(draw_frame, # a function from a frame number to a frame of `player`, or to a text of `text_player`
-                n: int, # number of frames
-                titles: list[str] | None = None, # the caption of each frame
-                alt: str = "", # required: what there is to see, in a sentence
-                live: bool | None = None, # show the live slider; None: only where somebody sits in front of the notebook
-                **options, # of `player` or `text_player`: interval, width, max_kb, start
-                ) -> SliderTwin:
+def slider_twin(
+    draw_frame,  # a function from a frame number to a frame of `player`, or to a text of `text_player`
+    n: int,  # number of frames
+    titles: list[str] | None = None,  # the caption of each frame
+    alt: str = "",  # required: what there is to see, in a sentence
+    live: bool
+    | None = None,  # show the live slider; None: only where somebody sits in front of the notebook
+    **options,  # of `player` or `text_player`: interval, width, max_kb, start
+) -> SliderTwin:
     "A slider that draws anew on every move, and a player that needs no kernel. Raises TypeError or ValueError."
-    if not callable(draw_frame): raise TypeError(f"draw_frame: expected a function, got {type(draw_frame).__name__}")
+    if not callable(draw_frame):
+        raise TypeError(
+            f"draw_frame: expected a function, got {type(draw_frame).__name__}"
+        )
     titles = _titles(titles, check_count(n, "n"))
     frames = [draw_frame(i) for i in range(n)]
     texts = isinstance(frames[0], (str, list, tuple))
     page = (text_player if texts else player)(frames, titles, alt, **options)
     start, width = options.get("start", 0), options.get("width", 600)
 
-    def content(frame): # what the live view shows
-        if texts: return f'<pre style="{_CARD}">{_spans(_runs(frame))}</pre>'
+    def content(frame):  # what the live view shows
+        if texts:
+            return f'<pre style="{_CARD}">{_spans(_runs(frame))}</pre>'
         png, (w, _) = _png(frame, "frame", options.get("dpi", 80))
-        if w >= width: return png
-        out = io.BytesIO()                             # enlarge by whole pixels, so that the widget does not blur it
+        if w >= width:
+            return png
+        out = (
+            io.BytesIO()
+        )  # enlarge by whole pixels, so that the widget does not blur it
         image = Image.open(io.BytesIO(png))
-        image.resize([math.ceil(width / w) * size for size in image.size], Image.Resampling.NEAREST).save(out, "PNG")
+        image.resize(
+            [math.ceil(width / w) * size for size in image.size],
+            Image.Resampling.NEAREST,
+        ).save(out, "PNG")
         return out.getvalue()
 
     wide = ipywidgets.Layout(width="100%", max_width=f"{width}px")
-    slider = ipywidgets.IntSlider(start, 0, n - 1, readout=False, description=titles[start], layout=wide)
-    view = (ipywidgets.HTML if texts else ipywidgets.Image)(value=content(frames[start]), layout=wide)
+    slider = ipywidgets.IntSlider(
+        start, 0, n - 1, readout=False, description=titles[start], layout=wide
+    )
+    view = (ipywidgets.HTML if texts else ipywidgets.Image)(
+        value=content(frames[start]), layout=wide
+    )
 
     def move(change):
         slider.description = titles[change["new"]]
         view.value = content(draw_frame(change["new"]))
+
     slider.observe(move, names="value")
-    return SliderTwin(slider, view, page, _has_frontend() if live is None else live)
+    return SliderTwin(
+        slider, view, page, _has_frontend() if live is None else live
+    )
