@@ -18,7 +18,7 @@ LINES = code("x = 1\n" * 15)  # two minutes
 
 @pytest.mark.parametrize(
     "path, saved",
-    list(minutes.in_layers()),
+    list(minutes.chapters()),
     ids=lambda v: getattr(v, "stem", ""),
 )
 def test_a_chapter_says_what_is_computed(path, saved):
