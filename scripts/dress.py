@@ -9,7 +9,7 @@ import html
 import json
 import re
 from functools import lru_cache
-from urllib.parse import unquote, urldefrag
+from urllib.parse import quote, unquote, urldefrag
 
 import nbformat
 import yaml
@@ -213,6 +213,21 @@ def made_line(nb, times):
         f'<p class="course-made">The outputs of this page were made on {made["date"]} with Python {made["python"]}, torch {made["torch"]}, '
         f"numpy {made['numpy']} and matplotlib {made['matplotlib']}, on {made['machine']}.{how_long(times)}</p>"
     )
+
+
+def talk_line(title):
+    "Where to talk about a page, and where to say that something is wrong."
+    address = settings()["git_url"]
+    about = quote(f"{title}: ")
+    return (
+        f'<p class="course-talk"><a href="{address}/discussions/new?category=q-a&amp;title={about}">Discuss this chapter</a> '
+        f'<a href="{address}/issues/new?title={about}">Report an issue</a></p>'
+    )
+
+
+def title_of(page):
+    "The title in the front matter of a processed notebook."
+    return yaml.safe_load(page.cells[0].source.strip().strip("-"))["title"]
 
 
 def how_long(times):
@@ -428,7 +443,8 @@ def dress(path):
         addressed(page.cells[0])
     else:
         dress_chapter(page.cells, solved, path, times)
-    page.cells.append(added(made_line(solved, times), "made"))
+    last = made_line(solved, times) + talk_line(title_of(page))
+    page.cells.append(added(last, "made"))
     nbformat.write(page, path)
 
 

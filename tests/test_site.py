@@ -5,12 +5,14 @@ rules of its style sheets that the course's styles have to meet.
 """
 
 import base64
+import html
 import io
 import json
 import re
 import shutil
 import subprocess
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import build_site
 import dress
@@ -256,6 +258,14 @@ def test_a_chapter_is_found_by_the_name_of_its_module():
     ]
     found = finish.find_by_name(entries)
     assert [e["section"] for e in found] == ["posterior", "A", ""]
+
+
+def test_a_page_says_where_to_talk_about_it():
+    links = re.findall(r'href="([^"]+)"', dress.talk_line("04 Where & when?"))
+    discuss, report = [urlsplit(html.unescape(link)) for link in links]
+    for link, place in ((discuss, "/discussions/new"), (report, "/issues/new")):
+        assert link.netloc == "github.com" and link.path.endswith(place)
+        assert parse_qs(link.query)["title"] == ["04 Where & when?: "]
 
 
 def test_a_chapter_has_one_address(tmp_path):
