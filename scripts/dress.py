@@ -225,11 +225,6 @@ def talk_line(title):
     )
 
 
-def title_of(page):
-    "The title in the front matter of a processed notebook."
-    return yaml.safe_load(page.cells[0].source.strip().strip("-"))["title"]
-
-
 def how_long(times):
     "The sentence about the seconds, with what a chapter says of how they were measured."
     if not times:
@@ -239,13 +234,18 @@ def how_long(times):
     return f" It took {times[3]} seconds{measured}."
 
 
+def front_matter(cell):
+    "What the first cell of a processed notebook says of its page."
+    return yaml.safe_load(cell.source.strip().strip("-"))
+
+
 def addressed(cell, number=None):
     """The front matter of a page, its title with the number of its notebook.
 
     nbdev wants Quarto to call the page of 03_forward forward.html, which
     smalldocs does not read: without that, both call it 03_forward.html.
     """
-    about = yaml.safe_load(cell.source.strip().strip("-"))
+    about = front_matter(cell)
     about.pop("output-file", None)
     if number:
         about["title"] = f"{number} {about['title']}"
@@ -443,7 +443,9 @@ def dress(path):
         addressed(page.cells[0])
     else:
         dress_chapter(page.cells, solved, path, times)
-    last = made_line(solved, times) + talk_line(title_of(page))
+    last = made_line(solved, times) + talk_line(
+        front_matter(page.cells[0])["title"]
+    )
     page.cells.append(added(last, "made"))
     nbformat.write(page, path)
 
