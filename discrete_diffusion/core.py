@@ -333,7 +333,8 @@ def _only_shape_differs(value, expected) -> bool:
 
 def _readable(expected) -> str:
     "A type as a reader writes it."
-    return getattr(expected, "__name__", str(expected)).replace("numbers.", "")
+    name = getattr(expected, "__name__", str(expected))
+    return name.replace("numbers.", "").replace("jaxtyping.", "")
 
 # %% ../nbs/00_core.ipynb #c00-values
 def _check_values(given: dict):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from collections.abc import Callable
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 from .core import *
@@ -60,24 +61,15 @@ def _batches(n, T, passes, batch_size, generator):
         for at in torch.arange(n).split(batch_size):
             yield r, at, steps[at]
 
-
-def _check_labels(x, y):
-    if not isinstance(y, Tensor) or y.dtype != torch.int64:
-        got = getattr(y, "dtype", type(y).__name__)
-        raise TypeError(f"y: expected a tensor of int64 labels, got {got}")
-    if y.shape != (len(x),):
-        raise ValueError(f"y: expected {len(x)} labels, got {tuple(y.shape)}")
-    if not len(x):
-        raise ValueError("x: expected at least one item, got none")
-
 # %% ../nbs/09_evaluation.ipynb #6791faa7
+@door
 @torch.no_grad()
 def bits_per_dim(
     model: Callable,  # model(x_t, t, y) -> logits (batch, *shape, K)
     kernel: Kernel,  # the noise
-    x_0: Tensor,  # (items, *shape) clean states
+    x_0: Int64[Tensor, "batch *shape"],  # clean states
     T: int,  # steps of the chain
-    y: Tensor | None = None,  # labels (items,)
+    y: Int64[Tensor, "batch"] | None = None,  # labels
     passes: int = 4,  # independent passes over the data, at least 2
     batch_size: int = 250,  # items a network call
     reads: str | None = None,  # what the logits mean, see `reading`
@@ -88,8 +80,6 @@ def bits_per_dim(
     n = check_count(len(x_0), "x_0: number of items", 2)
     check_count(passes, "passes", 2)
     check_count(batch_size, "batch_size")
-    if y is not None:
-        _check_labels(x_0, y)
     # nats of a whole item: diffusion, prior, reconstruction
     parts = torch.zeros(3, passes, n, dtype=torch.float64)
     for r, at, steps in _batches(n, T, passes, batch_size, generator):
@@ -129,28 +119,28 @@ def difference(
     return d.mean().item(), (d.std() / len(d) ** 0.5).item()
 
 # %% ../nbs/09_evaluation.ipynb #c58374a3
+@door
 @torch.no_grad()
 def loss_by_noise(
     model: Callable,  # model(x_t, t, y) -> logits
     kernel: Kernel,  # the noise
-    x_0: Tensor,  # (items, *shape) clean states
+    x_0: Int64[Tensor, "batch *shape"],  # clean states
     T: int,  # steps of the chain
     bands: int = 10,  # equal bands of t
-    y: Tensor | None = None,  # labels (items,)
+    y: Int64[Tensor, "batch"] | None = None,  # labels
     passes: int = 4,  # passes over the data
     batch_size: int = 250,  # items a network call
     reads: str | None = None,  # what the logits mean, see `reading`
     generator: torch.Generator | None = None,  # where noise and steps come from
 ) -> tuple[
-    Tensor, Tensor
-]:  # band centres (bands,), bits/dim that each band adds (bands,)
+    Float[Tensor, "bands"], Float[Tensor, "bands"]
+]:  # the bands' centres, bits/dim that each band adds
     """The diffusion part of the bound, band of t by band of t; the bands sum to
     the whole."""
-    n = len(x_0)
+    n = check_count(len(x_0), "x_0: number of items")
     check_count(T, "T")
     check_count(passes, "passes")
     check_count(batch_size, "batch_size")
-    _check_labels(x_0, torch.zeros(n, dtype=torch.int64) if y is None else y)
     if check_count(bands, "bands") > T:
         raise ValueError(f"bands: expected at most T = {T}, got {bands}")
     bits = torch.zeros(bands, dtype=torch.float64)
@@ -380,8 +370,8 @@ class DigitClassifier(nn.Module):
 
     def forward(
         self,
-        x: Tensor,  # (batch, 28, 28) states
-    ) -> Tensor:  # (batch, classes) logits
+        x: Int64[Tensor, "batch 28 28"],  # states
+    ) -> Float[Tensor, "batch classes"]:  # logits
         check_states(x, self.levels, "x")
         h = self.body(x[:, None].float() / (self.levels - 1) * 2 - 1)
         return self.head(F.dropout(h.flatten(1), 0.3, self.training))
@@ -398,9 +388,10 @@ def _judge_loss(model, images, labels):
     )
 
 
+@door
 def train_classifier(
-    x: Tensor,  # (items, 28, 28) training states
-    y: Tensor,  # (items,) labels
+    x: Int64[Tensor, "batch 28 28"],  # training states
+    y: Int64[Tensor, "batch"],  # labels
     levels: int,  # grey levels
     steps: int = 450,  # of 100 images, shifted by up to two pixels
     seed: int = 1,  # of its start, the order of the images and the shifts
@@ -430,16 +421,17 @@ def interval(
     return max(0.0, (mid - half) / scale), min(1.0, (mid + half) / scale)
 
 
+@door
 @torch.no_grad()
 def accuracy_by_class(
     judge: nn.Module,  # states -> logits (batch, classes), in evaluation mode
-    x: Tensor,  # (items, *shape) samples
-    y: Tensor,  # (items,) the classes that were asked for
+    x: Int64[Tensor, "batch *shape"],  # samples
+    y: Int64[Tensor, "batch"],  # the classes that were asked for
     batch_size: int = 500,  # items a call of the judge
-) -> tuple[float, Tensor]:  # overall, by class (largest label + 1,)
+) -> tuple[float, Float[Tensor, "classes"]]:  # overall; by class, from 0 on
     """How often the judge sees the class that was asked for; NaN for a class
     that was never asked for. Raises TypeError, ValueError."""
-    _check_labels(x, y)
+    check_count(len(x), "x: number of items")
     check_count(batch_size, "batch_size")
     if judge.training:
         raise ValueError(
@@ -453,14 +445,15 @@ def accuracy_by_class(
     return hit.double().mean().item(), torch.stack(by_class)
 
 # %% ../nbs/09_evaluation.ipynb #09-diversity
+@door
 def diversity(
-    x: Tensor,  # (items, *shape) states
-    y: Tensor,  # (items,) classes
+    x: Int64[Tensor, "batch *shape"],  # states
+    y: Int64[Tensor, "batch"],  # classes
     levels: int,  # grey levels
 ) -> float:
     """Mean Euclidean distance (grey values in [0, 1]) between two different
     items of the same class, classes weighing alike. Raises ValueError."""
-    _check_labels(x, y)
+    check_count(len(x), "x: number of items")
     sizes = torch.bincount(y)
     if bool((sizes == 1).any()):
         alone = int((sizes == 1).nonzero()[0])
@@ -477,16 +470,13 @@ def _grey(x: Tensor, levels: int) -> Tensor:
     return check_states(x, levels, "x").flatten(1).double() / (levels - 1)
 
 
+@door
 def nearest(
-    x: Tensor,  # (items, *shape) states
-    train: Tensor,  # (many, *shape) training states
+    x: Int64[Tensor, "batch *shape"],  # states
+    train: Int64[Tensor, "many *shape"],  # training states
     levels: int,  # grey levels
-) -> tuple[Tensor, Tensor]:  # distance (items,), index (items,)
+) -> tuple[Float[Tensor, "batch"], Int64[Tensor, "batch"]]:  # distance, index
     """The nearest training image of each item, in Euclidean distance (grey
     values in [0, 1]). Raises ValueError."""
-    if not len(train) or train.shape[1:] != x.shape[1:]:
-        raise ValueError(
-            f"train: expected images of shape {tuple(x.shape[1:])}, "
-            f"got {tuple(train.shape)}"
-        )
+    check_count(len(train), "train: number of images")
     return torch.cdist(_grey(x, levels), _grey(train, levels)).min(1)
