@@ -8,7 +8,7 @@
 
 Each recipe trains, rounds the network to the half precision in which it is stored, measures the rounded network, and
 hands it with its notes (data and their checksum, configuration, loss, seconds, machine and its load, numbers) to `save_pretrained`,
-which adds what the network's answer means, `reads`.
+with the system and the tokenizer, which come back as objects.
 What it printed stands beside the weights in NAME.log. The same seed, threads and versions give the same weights.
 """
 
@@ -67,7 +67,7 @@ def round_to_half(net):
     return net.eval()
 
 
-# The recipes. Each returns what `save_pretrained` takes: the name, the network, its class, the class's arguments, the notes.
+# The recipes. Each returns what `save_pretrained` takes: the name, the network, its class, the class's arguments, the notes, the system, the tokenizer.
 
 
 def digits(a, say):
@@ -171,7 +171,7 @@ def digits(a, say):
         },
         "numbers": numbers,
     }
-    return "digits", net, "models.DigitNet", arguments, notes
+    return "digits", net, "models.DigitNet", arguments, notes, system, None
 
 
 def letter_by_letter(system, net, shape, generator):
@@ -270,7 +270,15 @@ def text(a, say, name, what, use, build, source, defaults, sample=None):
         },
         "numbers": numbers,
     }
-    return name, net, "transformer.TextNet", net.arguments, notes
+    return (
+        name,
+        net,
+        "transformer.TextNet",
+        net.arguments,
+        notes,
+        system,
+        tokenizer,
+    )
 
 
 def masked(a, say):
@@ -410,14 +418,17 @@ if __name__ == "__main__":
         print(line, flush=True)
 
     say(f"{a.recipe}, package {discrete_diffusion.__version__}; {machine()}")
-    name, net, network, arguments, notes = RECIPES[a.recipe](a, say)
+    name, net, network, arguments, notes, system, tokenizer = RECIPES[a.recipe](
+        a, say
+    )
     notes["machine"], notes["made_by"] = (
         machine(),
         f"python scripts/pretrain.py {a.recipe} --seed {a.seed}"
         + (f" --steps {a.steps}" if a.steps else ""),
     )
+    round_to_half(net)
     path = save_pretrained(
-        name, round_to_half(net), network, arguments, notes, a.folder
+        name, net, network, arguments, notes, a.folder, system, tokenizer
     )
     back = load_pretrained(name, a.folder).net.state_dict()
     assert all(torch.equal(v, back[k]) for k, v in net.state_dict().items()), (

@@ -50,6 +50,18 @@ def test_what_ships_says_what_it_answers():
         assert reads is None or f"reads: {reads}" in str(loaded)
 
 
+def test_what_ships_is_ready_to_draw():
+    for name in SHIPPED:
+        shipped = load_pretrained(name)
+        shape = (1, 8)
+        if name == "digits":
+            shape = torch.tensor([7])  # the class that is asked for
+        else:
+            assert shipped.tokenizer.symbols == shipped.notes["alphabet"]
+        drawn = shipped.system.sample(shipped.net, shape).x
+        assert drawn.min() >= 0 and drawn.max() < shipped.net.K
+
+
 @pytest.mark.parametrize("reads", ("full", "leave-one-out", "score"))
 def test_reads_come_back(tmp_path, reads):
     net = small_net()
@@ -109,11 +121,11 @@ from discrete_diffusion.sedd import ScoreEntropy
 from discrete_diffusion.transformer import TextNet
 build = lambda K, tokens: (TextNet(K, K, 8, 1, 1, time=True),
                            ScoreEntropy(Uniform(K, linear_schedule())), "none")
-name, net, kind, arguments, notes = pretrain.text(
+name, net, kind, arguments, notes, system, letters = pretrain.text(
     a, lambda line: None, "small", "a test", "", build, "plays", (1, 2, 8, 8))
 from discrete_diffusion.pretrained import save_pretrained
 save_pretrained(name, pretrain.round_to_half(net), kind, arguments, notes,
-                {str(tmp_path)!r})
+                {str(tmp_path)!r}, system, letters)
 """
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -125,6 +137,11 @@ save_pretrained(name, pretrain.round_to_half(net), kind, arguments, notes,
     assert done.returncode == 0, done.stderr
     listed = json.loads((tmp_path / "weights.json").read_text())
     assert listed["small"]["notes"]["reads"] == "leave-one-out"
-    net = load_pretrained("small", tmp_path).net
+    small = load_pretrained("small", tmp_path)
+    assert (
+        small.tokenizer.decode(torch.tensor([1])) == small.notes["alphabet"][1]
+    )
+    assert type(small.system) is ScoreEntropy
+    net = small.net
     assert net.reads == "leave-one-out"
     assert all(v.dtype == torch.float32 for v in net.state_dict().values())
