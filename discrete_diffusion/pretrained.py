@@ -46,6 +46,11 @@ def _name(name) -> str:
     return name
 
 
+def _tuples(v):
+    "Lists as tuples, which JSON does not know."
+    return tuple(map(_tuples, v)) if isinstance(v, list) else v
+
+
 def _build(network: str, arguments: dict) -> nn.Module:
     "A new network of the course. The global random numbers stay as they were. Raises ValueError."
     if network not in NETWORKS:
@@ -53,9 +58,6 @@ def _build(network: str, arguments: dict) -> nn.Module:
             f"network: expected one of {', '.join(NETWORKS)}, got {network!r}"
         )
     module, kind = network.split(".")
-    tuples = lambda v: (
-        tuple(map(tuples, v)) if isinstance(v, list) else v
-    )  # JSON knows no tuples
     try:
         kind = getattr(
             importlib.import_module(f"discrete_diffusion.{module}"), kind
@@ -64,28 +66,30 @@ def _build(network: str, arguments: dict) -> nn.Module:
         raise ValueError(f"network: this package has no {network}") from None
     with torch.random.fork_rng(devices=[]):
         try:
-            return kind(**{k: tuples(v) for k, v in arguments.items()})
+            return kind(**{k: _tuples(v) for k, v in arguments.items()})
         except TypeError as e:
             raise ValueError(
                 f"arguments: {network} does not take {arguments} ({e})"
             ) from None
 
 
+def _told(x: Tensor | None) -> str:
+    "A tensor's shape and kind, in words."
+    if x is None:
+        return "absent"
+    kind = "floats" if x.is_floating_point() else x.dtype
+    return f"{tuple(x.shape)} of {kind}"
+
+
 def _compare(name: str, tensors: dict[str, Tensor], net: nn.Module):
     "Refuse tensors that are not this network's, naming the first that differs."
-    want, tell = (
-        net.state_dict(),
-        lambda x: (
-            "absent"
-            if x is None
-            else f"{tuple(x.shape)} of {'floats' if x.is_floating_point() else x.dtype}"
-        ),
-    )
+    want = net.state_dict()
     for k in [*want, *tensors]:
-        a, b = tell(tensors.get(k)), tell(want.get(k))
-        if a != b:
+        there, here = _told(tensors.get(k)), _told(want.get(k))
+        if there != here:
             raise ValueError(
-                f"{name}: weights of another network: '{k}' is {a} there and {b} in {type(net).__name__}"
+                f"{name}: weights of another network: '{k}' is {there} there "
+                f"and {here} in {type(net).__name__}"
             )
 
 # %% ../nbs/92_pretrained.ipynb #92-system
@@ -147,6 +151,7 @@ def _class_of_course(name: str) -> type:
     return found
 
 # %% ../nbs/92_pretrained.ipynb #f50781b4
+_AGAIN = "install the package again"
 _FIELDS = {
     "format": int,
     "package": str,
@@ -167,30 +172,85 @@ def _read_list(folder: Path) -> dict[str, dict]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         raise ValueError(
-            "weights.json: damaged, it cannot be read; install the package again"
+            f"weights.json: damaged, it cannot be read; {_AGAIN}"
         ) from None
     if not isinstance(found, dict) or not all(
         isinstance(e, dict) and re.fullmatch("[a-z0-9-]+", n)
         for n, e in found.items()
     ):
         raise ValueError(
-            "weights.json: damaged, expected one record for each name; install the package again"
+            "weights.json: damaged, expected one record for each name; "
+            f"{_AGAIN}"
         )
     return found
 
 
-def save_pretrained(
-    name: str,  # small letters, digits, hyphens
-    net: nn.Module,  # the trained network; it is not changed
-    network: str,  # its class, one of NETWORKS
-    arguments: dict,  # what the class was called with, as JSON can hold it; not what training sets anyway
-    notes: dict,  # data, training, numbers, alphabet, ...: anything JSON can hold; `net.reads` is added
-    folder: str | Path | None = None,  # where; None: the package's own
-    system=None,  # the system that it was trained for; its kernel and schedule come along
-    tokenizer=None,  # what makes states of a text
-) -> Path:  # the file of weights
-    """Write a network's weights in half precision and its record, each file whole or not at all. One process at a time.
-    Raises TypeError or ValueError for what could not be loaded again, OSError (no space, no right)."""
+def _with_reads(notes: dict, net, system) -> dict:
+    "The notes, with what the network's answer means if network or system says it."
+    reads = getattr(net, "reads", getattr(system, "reads", None))
+    reads = _check_reads(reads, "net.reads")
+    said = _check_reads(notes.get("reads"), "notes: reads")
+    if None not in (said, reads) and said != reads:
+        raise ValueError(
+            f"notes: expected the network's own reads, {reads!r}, got {said!r}"
+        )
+    return notes if reads is None else {**notes, "reads": reads}
+
+
+def _as_record(network: str, arguments: dict, notes: dict) -> dict:
+    "All but the weights, as it comes back from JSON."
+    record = {
+        "format": FORMAT,
+        "package": discrete_diffusion.__version__,
+        "network": network,
+        "arguments": arguments,
+        "notes": notes,
+    }
+    try:
+        return json.loads(json.dumps(record, allow_nan=False))
+    except (TypeError, ValueError) as e:
+        raise ValueError(
+            f"arguments, notes: expected what JSON can hold ({e})"
+        ) from None
+
+
+def _on_cpu(net) -> dict[str, Tensor]:
+    "The network's tensors, copied."
+    return {
+        k: v.detach().cpu().contiguous().clone()
+        for k, v in net.state_dict().items()
+    }
+
+
+def _half(name: str, v: Tensor) -> Tensor:
+    "Floats in half precision, the rest as it is. ValueError if one is too large."
+    if not v.is_floating_point():
+        return v
+    half = check_finite(v, name).half()
+    if not half.isfinite().all():
+        largest = v.abs().max().item()
+        raise ValueError(
+            f"net: '{name}' holds {largest:.3g}, too large for half precision"
+        )
+    return half
+
+
+def _write_list(folder: Path, listed: dict):
+    "weights.json: a line for each field of each record, sorted by name."
+    records = []
+    for name, entry in sorted(listed.items()):
+        lines = [
+            f"  {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}"
+            for k, v in entry.items()
+        ]
+        fields = ",\n".join(lines)
+        records.append(f"{json.dumps(name)}: {{\n{fields}\n}}")
+    text = ",\n".join(records)
+    write_atomically(folder / "weights.json", f"{{\n{text}\n}}\n".encode())
+
+
+def _check_to_save(name, net, arguments, notes):
+    "Raise TypeError or ValueError for what could not be saved."
     if not re.fullmatch("[a-z0-9-]+", _name(name)):
         raise ValueError(
             f"name: expected small letters, digits and hyphens, got {name!r}"
@@ -200,79 +260,51 @@ def save_pretrained(
     for what, v in (("arguments", arguments), ("notes", notes)):
         if not isinstance(v, dict):
             raise TypeError(f"{what}: expected a dict, got {type(v).__name__}")
-    reads = _check_reads(
-        getattr(net, "reads", getattr(system, "reads", None)), "net.reads"
-    )
-    said = _check_reads(notes.get("reads"), "notes: reads")
-    if None not in (said, reads) and said != reads:
-        raise ValueError(
-            f"notes: expected the network's own reads, {reads!r}, got {said!r}"
-        )
-    if reads is not None:
-        notes = {**notes, "reads": reads}
+
+
+def save_pretrained(
+    name: str,  # small letters, digits, hyphens
+    net: nn.Module,  # the trained network; it is not changed
+    network: str,  # its class, one of NETWORKS
+    arguments: dict,  # what the class was called with, as JSON can hold it
+    notes: dict,  # data, training, numbers, ...: anything JSON can hold
+    folder: str | Path | None = None,  # where; None: the package's own
+    system=None,  # what it was trained for; kernel and schedule come along
+    tokenizer=None,  # what makes states of a text
+) -> Path:  # the file of weights
+    """Write a network's weights in half precision and its record, each file
+    whole or not at all, one process at a time. `net.reads` goes into the notes;
+    of the arguments, those that training sets anyway may be left out. Raises TypeError or ValueError
+    for what could not be loaded again, OSError (no space, no right)."""
+    _check_to_save(name, net, arguments, notes)
+    notes = _with_reads(notes, net, system)
     for what, value in (("system", system), ("tokenizer", tokenizer)):
         if value is not None:
             notes = {**notes, what: _as_json(value)}
     folder = _folder(folder)
-    record = {
-        "format": FORMAT,
-        "package": discrete_diffusion.__version__,
-        "network": network,
-        "arguments": arguments,
-        "notes": notes,
-    }
-    try:
-        record = json.loads(json.dumps(record, allow_nan=False))
-    except (TypeError, ValueError) as e:
-        raise ValueError(
-            f"arguments, notes: expected what JSON can hold ({e})"
-        ) from None
-    tensors = {
-        k: v.detach().cpu().contiguous().clone()
-        for k, v in net.state_dict().items()
-    }
+    record = _as_record(network, arguments, notes)
+    tensors = _on_cpu(net)
     _compare(name, tensors, _build(network, record["arguments"]))
-    for k, v in tensors.items():
-        if v.is_floating_point():
-            if not check_finite(v, k).half().isfinite().all():
-                raise ValueError(
-                    f"net: '{k}' holds {v.abs().max().item():.3g}, too large for half precision"
-                )
-            tensors[k] = v.half()
-    raw = to_safetensors(tensors, {"record": json.dumps(record)})
+    halves = {k: _half(k, v) for k, v in tensors.items()}
+    raw = to_safetensors(halves, {"record": json.dumps(record)})
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.safetensors"
-    listed = {
-        **_read_list(folder),
-        name: {
-            **record,
-            "bytes": len(raw),
-            "sha256": hashlib.sha256(raw).hexdigest(),
-        },
-    }
+    checksum = hashlib.sha256(raw).hexdigest()
+    entry = {**record, "bytes": len(raw), "sha256": checksum}
+    listed = {**_read_list(folder), name: entry}
     write_atomically(path, raw)
-    line = lambda k, v: (
-        f"  {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}"
-    )
-    text = ",\n".join(
-        f"{json.dumps(n)}: {{\n"
-        + ",\n".join(line(k, v) for k, v in e.items())
-        + "\n}"
-        for n, e in sorted(listed.items())
-    )
-    write_atomically(folder / "weights.json", f"{{\n{text}\n}}\n".encode())
+    _write_list(folder, listed)
     return path
 
 # %% ../nbs/92_pretrained.ipynb #5f77be7a
 @dataclass(repr=False, eq=False)
 class Pretrained:
-    "A trained network and what is known about it. Printed, it says the main things."
+    "A trained network and what is known of it. Printed, it says the main things."
 
     name: str  # as in `pretrained_names`
-    net: nn.Module  # float32, on the CPU, in evaluation mode; `net.reads` says what its answer means
-    notes: dict = field(
-        default_factory=dict
-    )  # data, training, numbers; for text also the alphabet
+    net: nn.Module  # float32, on the CPU, in evaluation mode, with `reads`
+    # data, training, numbers; for text also the alphabet
+    notes: dict = field(default_factory=dict)
 
     @property
     def system(self):
@@ -285,102 +317,120 @@ class Pretrained:
         return _from_json(self.notes.get("tokenizer"))
 
     def __repr__(self):
-        said = [
-            f"{k}: {self.notes[k]}"
-            for k in ("what", "data", "use", "reads")
-            if k in self.notes
+        size = sum(p.numel() for p in self.net.parameters())
+        kind = type(self.net).__name__
+        lines = [f"Pretrained {self.name!r}: {kind}, {size:,} parameters"]
+        main = {k: self.notes.get(k) for k in ("what", "data", "use", "reads")}
+        numbers = self.notes.get("numbers", {})
+        lines += [f"{k}: {v}" for k, v in main.items() if v is not None]
+        lines += [
+            f"{k}: {v}" for k, v in numbers.items() if not isinstance(v, dict)
         ]
-        said += [
-            f"{k}: {v}"
-            for k, v in self.notes.get("numbers", {}).items()
-            if not isinstance(v, dict)
-        ]
-        return "\n  ".join(
-            [
-                f"Pretrained {self.name!r}: {type(self.net).__name__}, {sum(p.numel() for p in self.net.parameters()):,} parameters",
-                *said,
-            ]
-        )
+        return "\n  ".join(lines)
 
 
 def pretrained_names(
     folder: str | Path | None = None,  # None: the package's own
 ) -> list[str]:  # sorted
-    "The networks that `load_pretrained` knows. Raises ValueError if their list is damaged."
+    """The networks that `load_pretrained` knows. ValueError if their list is
+    damaged."""
     return sorted(_read_list(_folder(folder)))
 
 
-def load_pretrained(
-    name: str,  # one of `pretrained_names()`
-    folder: str | Path | None = None,  # None: the package's own
-) -> Pretrained:  # `.net` and `.notes`
-    """A trained network. Nothing is unpickled. Raises TypeError for a name that is no str, ValueError, in one sentence, for an
-    unknown name, a file that is missing, cut short or altered, another version's format, tensors that are not the network's."""
-    folder = _folder(folder)
-    listed = _read_list(folder)
-    if _name(name) not in listed:
-        raise ValueError(
-            f"name: expected one of {', '.join(map(repr, sorted(listed)))}, got {name!r}"
-            if listed
-            else f"name: there are no weights here to load {name!r} from; install the package again"
-        )
-    entry, again = listed[name], "install the package again"
+def _check_format(name: str, entry: dict):
+    "Raise ValueError for another version's format, or a record with holes."
     made = entry.get("format")
     if type(made) is int and made != FORMAT:
-        than, mend = (
-            ("a newer", "update the package")
-            if made > FORMAT
-            else (
-                "an older",
-                "the weights have to be made again (scripts/pretrain.py)",
-            )
-        )
+        than, mend = "a newer", "update the package"
+        if made < FORMAT:
+            than = "an older"
+            mend = "the weights have to be made again (scripts/pretrain.py)"
         raise ValueError(
-            f"{name}: these weights are of {than} version of the package (format {made}, package {entry.get('package')}); "
-            f"this is package {discrete_diffusion.__version__}, format {FORMAT}: {mend}"
+            f"{name}: these weights are of {than} version of the package "
+            f"(format {made}, package {entry.get('package')}); this is package "
+            f"{discrete_diffusion.__version__}, format {FORMAT}: {mend}"
         )
     if {k: type(v) for k, v in entry.items()} != _FIELDS:
         raise ValueError(
-            f"weights.json: altered, the record of {name!r} is not complete; {again}"
+            f"weights.json: altered, the record of {name!r} is not complete; "
+            f"{_AGAIN}"
         )
+
+
+def _read_weights(name: str, entry: dict, folder: Path) -> bytes:
+    "The file of weights, if it is the one that was listed; else ValueError."
+    file = f"{name}.safetensors"
     try:
-        raw = (folder / f"{name}.safetensors").read_bytes()
+        raw = (folder / file).read_bytes()
     except OSError as e:
+        raise ValueError(f"{file}: missing ({e.strerror}); {_AGAIN}") from None
+    if hashlib.sha256(raw).hexdigest() == entry["sha256"]:
+        return raw
+    if len(raw) < entry["bytes"]:
         raise ValueError(
-            f"{name}.safetensors: missing ({e.strerror}); {again}"
-        ) from None
-    if hashlib.sha256(raw).hexdigest() != entry["sha256"]:
-        if len(raw) < entry["bytes"]:
-            raise ValueError(
-                f"{name}.safetensors: cut short, {len(raw):,} of {entry['bytes']:,} bytes are there; {again}"
-            )
-        raise ValueError(
-            f"{name}.safetensors: altered, its SHA-256 is not the one in weights.json; {again}"
+            f"{file}: cut short, {len(raw):,} of {entry['bytes']:,} bytes are "
+            f"there; {_AGAIN}"
         )
+    raise ValueError(
+        f"{file}: altered, its SHA-256 is not the one in weights.json; {_AGAIN}"
+    )
+
+
+def _unpacked(name: str, raw: bytes) -> tuple[dict[str, Tensor], dict]:
+    "The tensors and the record in a file of weights."
     try:
-        tensors = from_safetensors(raw)
-        record = json.loads(
-            json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])[
-                "__metadata__"
-            ]["record"]
-        )
+        length = int.from_bytes(raw[:8], "little")
+        header = json.loads(raw[8 : 8 + length])
+        record = json.loads(header["__metadata__"]["record"])
+        return from_safetensors(raw), record
     except (SafetensorError, ValueError, KeyError, TypeError):
         raise ValueError(
-            f"{name}.safetensors: not a file of this course's weights; {again}"
+            f"{name}.safetensors: not a file of this course's weights; {_AGAIN}"
         ) from None
-    if {**record, "bytes": len(raw), "sha256": entry["sha256"]} != entry:
-        raise ValueError(
-            f"weights.json: altered, it says about {name!r} what {name}.safetensors does not; {again}"
-        )
+
+
+def _rebuilt(name: str, tensors: dict[str, Tensor], record: dict) -> nn.Module:
+    "The network of a record with these weights, halves as float32."
     try:
         net = _build(record["network"], record["arguments"]).float().cpu()
         _compare(name, tensors, net)
         reads = _check_reads(record["notes"].get("reads"), "reads")
     except ValueError as e:
         raise ValueError(
-            f"{name}: made by package {record['package']}, does not fit this one, {discrete_diffusion.__version__} ({e})"
+            f"{name}: made by package {record['package']}, does not fit this "
+            f"one, {discrete_diffusion.__version__} ({e})"
         ) from None
-    net.load_state_dict(tensors)  # halves become float32
+    net.load_state_dict(tensors)
     if reads is not None:
         net.reads = reads
-    return Pretrained(name, net.eval(), record["notes"])
+    return net.eval()
+
+
+def load_pretrained(
+    name: str,  # one of `pretrained_names()`
+    folder: str | Path | None = None,  # None: the package's own
+) -> Pretrained:  # `.net` and `.notes`
+    """A trained network. Nothing is unpickled. Raises TypeError for a name that
+    is no str, ValueError, in one sentence, for an unknown name, a file that is
+    missing, cut short or altered, another version's format, tensors that are
+    not the network's."""
+    folder = _folder(folder)
+    listed = _read_list(folder)
+    if _name(name) not in listed:
+        known = ", ".join(map(repr, sorted(listed)))
+        raise ValueError(
+            f"name: expected one of {known}, got {name!r}"
+            if listed
+            else f"name: there are no weights here to load {name!r} from; "
+            f"{_AGAIN}"
+        )
+    entry = listed[name]
+    _check_format(name, entry)
+    raw = _read_weights(name, entry, folder)
+    tensors, record = _unpacked(name, raw)
+    if {**record, "bytes": len(raw), "sha256": entry["sha256"]} != entry:
+        raise ValueError(
+            f"weights.json: altered, it says about {name!r} what "
+            f"{name}.safetensors does not; {_AGAIN}"
+        )
+    return Pretrained(name, _rebuilt(name, tensors, record), record["notes"])

@@ -20,7 +20,6 @@ LATER = {
     "23_capstones",
     "90_viz",
     "91_exercises",
-    "92_pretrained",
     "93_notation",
     "94_equations",
 }
