@@ -33,6 +33,7 @@ from house import (
     own_folders,
     settings,
     spare_home,
+    write_atomically,
 )
 from jupyter_core.paths import jupyter_runtime_dir
 
@@ -116,7 +117,17 @@ def make(folder, force="", colab=False):
             )
         except (ValueError, OSError) as e:
             left.append(reason(path, e))
+    copy_picture(folder)
     tell(folder, written, left)
+
+
+def copy_picture(folder):
+    "The picture of index.ipynb, beside the learner's copy of it."
+    picture = (NBS / "front.svg").read_bytes()
+    try:
+        write_atomically(folder / "front.svg", picture)
+    except OSError as e:
+        print(f"front.svg: {e.strerror}")
 
 
 def make_folder(folder):

@@ -27,8 +27,8 @@ def text():
             "README: a picture among the outputs of nbs/index.ipynb has no place in README.md."
         )
     body = re.sub(
-        r"\]\((?!\w+:|#|/)([^)\s]+\.ipynb)", r"](nbs/\1", body
-    )  # chapters, seen from the top folder
+        r"\]\((?!\w+:|#|/)([^)\s]+\.(?:ipynb|svg))", r"](nbs/\1", body
+    )  # chapters and the picture, seen from the top folder
     body = re.sub(
         r"(?<!\[)`(CONTRIBUTING\.md|LICENSE)`", r"[`\1`](\1)", body
     )  # these files are no pages of the site

@@ -1,7 +1,11 @@
-"The minutes that a chapter prints are computed, for all chapters alike."
+"The minutes that a chapter prints are computed, for all chapters alike, and so are the hours of the tables."
+
+import json
+import re
 
 import minutes
 import pytest
+from house import NBS
 
 
 def markdown(text):
@@ -52,3 +56,56 @@ def test_each_layer_counts_by_itself():
     )
     cells = [WORDS, deeper, WORDS, LINES, checked, WORDS]
     assert minutes.computed(cells) == (2, 4)
+
+
+# Hours
+
+
+def texts(stem):
+    "The markdown of a notebook, cell by cell."
+    saved = json.loads((NBS / f"{stem}.ipynb").read_text(encoding="utf-8"))
+    kept = [c for c in saved["cells"] if c["cell_type"] == "markdown"]
+    return [minutes.source(cell) for cell in kept]
+
+
+@pytest.mark.parametrize("stem", minutes.TABLES)
+def test_a_table_says_the_hours_that_are_computed(stem):
+    spent = minutes.minutes_of_chapters()
+    for text in texts(stem):
+        assert minutes.with_hours(text, spent) == text
+    assert re.search(r"\| \d+\.\d \|", "".join(texts(stem)))
+
+
+def test_hours_are_those_of_the_chapters_that_a_row_links_to():
+    table = """Before.
+
+| chapter | hours | extra |
+|---|---|---|
+| **I** | 9.9 | |
+| [a](00_a.ipynb), [b](01_b.ipynb) | | 7 |
+| [c](01_b.ipynb) | | |
+| **II** | | |
+| [d](02_d.ipynb) | 3.0 | |
+"""
+    spent = {"00_a": [60, 30], "01_b": [90, 0]}
+    assert minutes.with_hours(table, spent).splitlines()[4:] == [
+        "| **I** | 4.0 | 0.5 |",
+        "| [a](00_a.ipynb), [b](01_b.ipynb) | 2.5 | 0.5 |",
+        "| [c](01_b.ipynb) | 1.5 | |",
+        "| **II** | | |",
+        "| [d](02_d.ipynb) | | |",
+    ]
+
+
+def test_a_table_without_hours_stays():
+    table = "| there | here |\n|---|---|\n| $p \\mid q$ | x |\n"
+    assert minutes.with_hours(table, {}) == table
+
+
+def test_the_plan_sets_every_exercise_that_is_no_extra():
+    listed = (minutes.LIB / "exercises.json").read_text(encoding="utf-8")
+    needed = {n for n, e in json.loads(listed).items() if not e["extra"]}
+    rows = re.findall(r"(?m)^\| \d+ \|.*", "".join(texts("99_teaching")))
+    assert rows
+    found = [n for row in rows for n in minutes.cells_of(row)[3].split(", ")]
+    assert sorted(found) == sorted(needed)

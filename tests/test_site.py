@@ -334,6 +334,19 @@ def test_a_picture_has_a_caption(source):
     assert list(map(json.loads, found)) == ([want] if want else [])
 
 
+def test_the_first_picture_is_small_and_loads_nothing():
+    path = ROOT / "nbs" / "front.svg"
+    assert path.stat().st_size <= 600_000
+    drawn = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+    assert drawn.title.get_text()
+    assert not drawn.select("script, image, foreignObject, [href], [src]")
+    style = drawn.style.get_text()
+    assert "url(" not in style and "@import" not in style
+    assert "prefers-reduced-motion" in style
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "](nbs/front.svg)" in readme.split("\n## ")[0]
+
+
 # In a browser
 
 
