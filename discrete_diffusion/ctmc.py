@@ -83,10 +83,11 @@ def _last_axis(some, like):
 def gillespie(
     kernel: Redraw,
     x_0: Tensor,  # (batch, *shape) clean states, on the CPU
-    end: float = 1.0,  # until when; alpha(end) > 0 unless the kernel is absorbing
+    end: float = 1.0,  # alpha(end) > 0 unless the kernel is absorbing
     generator: torch.Generator | None = None,  # source of randomness
 ) -> Jumps:
-    "The forward process, jump by jump and exact (Gillespie 1977). A redraw may pick the state that was there. Raises TypeError, ValueError."
+    """The forward process, jump by jump and exact (Gillespie 1977). A redraw may
+    pick the state that was there. Raises TypeError, ValueError."""
     stop = _last_level(kernel, x_0, end)  # alpha at the end
     absorbing = absorbs(kernel)
     x = start = kernel.sample(x_0, 0.0, generator)
@@ -164,8 +165,8 @@ def score_from_full(
     x_t: Tensor,  # noisy states, (batch, *shape) int64
     t,  # their time, a number or (batch,)
 ) -> Tensor:  # (batch, *shape, N) float64
-    """The concrete score sum_k p_full(k) q(y | k) / q(x_t | k). Mass on a k that
-    cannot lead to x_t is dropped. Raises TypeError, ValueError."""
+    """The concrete score sum_k p_full(k) q(y | k) / q(x_t | k). Mass on a k
+    that cannot lead to x_t is dropped. Raises TypeError, ValueError."""
     p = _check_p(kernel, p_full, "p_full", x_t, t)
     evidence = kernel.evidence(x_t, t)
     can = _can(evidence)
@@ -218,7 +219,7 @@ def loo_from_score(
     score: Tensor,  # (batch, *shape, N)
     x_t: Tensor,  # noisy states, (batch, *shape) int64
     t,  # their time, a number or (batch,), alpha(t) > 0
-    tol: float = 1e-6,  # how far from a posterior, beyond what rounding explains
+    tol: float = 1e-6,  # how far off, beyond what rounding explains
 ) -> Tensor:  # (batch, *shape, K) float64
     """The LEAVE-ONE-OUT posterior behind a score,
     (s / sum s - (1 - alpha) pi) / alpha. At shown tokens under Absorbing, where
@@ -356,7 +357,7 @@ def euler_rows(
     kernel: Redraw,
     score: Tensor,  # (batch, *shape, N)
     x_t: Tensor,  # noisy states, (batch, *shape) int64
-    s,  # the time to go to; None for the clean data behind a noisy time 0, by `tweedie_rows`
+    s,  # the time to go to; None (clean data): as `tweedie_rows`
     t,  # the time of x_t, alpha(t) > 0
 ) -> Tensor:  # (batch, *shape, N), or K states where s is None; float64
     "Rows of one Euler step of the reverse rates. Raises TypeError, ValueError."
