@@ -129,9 +129,9 @@ def _check_p(kernel, p, name, x_t, t):
     return p / p.sum(-1, keepdim=True)
 
 
-def _ratio(kernel, w, x_t, t, name):
-    "push(w), relative to its value at x_t."
-    z = kernel.push(w, t)
+def _ratio(kernel, weights, x_t, t, name):
+    "The pushed weights, relative to their value at x_t."
+    z = kernel.push(weights, t)
     if absorbs(kernel):
         z = torch.where(
             (x_t == kernel.mask)[..., None], z, one_hot(x_t, kernel.N).to(z)
