@@ -17,7 +17,7 @@ LATER = {
     "15_mdlm",
     "16_flow",
     "17_samplers",
-    "23_capstones",
+    "33_capstones",
     "90_viz",
     "91_exercises",
     "92_pretrained",
