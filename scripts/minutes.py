@@ -5,7 +5,7 @@
 
 Counted is what a page shows before "Going deeper", and what stands under it.
 Not counted are exercises, whose minutes are their own, imports, which fold,
-cells whose source the page hides, and "How this is checked".
+cells whose source the page hides or folds, and "How this is checked".
 """
 
 import ast
@@ -17,6 +17,7 @@ from house import notebooks, parsed, write_atomically
 
 SAYS = re.compile(r"Minutes to read: (\d+)(?: \(and (\d+) for Going deeper\))?")
 HIDDEN = {"hide", "wrong", "check", "exercise", "export", "default_exp"}
+FOLDS = r"^#\|\s*(echo: *false|code-fold: *true)"
 ASIDE = {"Going deeper": "deeper", "How this is checked": None}
 
 
@@ -27,7 +28,7 @@ def source(cell):
 def is_shown(code):
     "Does the page show this code, open and outside an exercise?"
     marks = set(re.findall(r"^#\|\s*([\w-]+)", code, re.M))
-    if marks & HIDDEN or re.search(r"^#\|\s*echo: *false", code, re.M):
+    if marks & HIDDEN or re.search(FOLDS, code, re.M):
         return False
     body = parsed(code).body
     return not all(isinstance(n, (ast.Import, ast.ImportFrom)) for n in body)
