@@ -17,7 +17,6 @@ LATER = {
     "15_mdlm",
     "16_flow",
     "17_samplers",
-    "33_capstones",
     "90_viz",
     "91_exercises",
     "92_pretrained",
