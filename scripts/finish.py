@@ -317,13 +317,26 @@ MOVED = """<!DOCTYPE html>
 """
 
 
+# Chapters that once had another number: page now, page then.
+RENUMBERED = {
+    "31_mistakes": "21_mistakes",
+    "32_symptoms": "22_symptoms",
+    "33_capstones": "23_capstones",
+}
+
+
 def keep_addresses(folder):
-    "A chapter was forward.html once: that address leads to 03_forward.html."
+    """What a chapter was called once leads to what it is called now.
+
+    03_forward.html was forward.html, and 31_mistakes.html was 21_mistakes.html.
+    """
     for path in notebooks():
-        name = path.stem.split("_", 1)[-1]
-        old, new = folder / f"{name}.html", f"{path.stem}.html"
-        if name != path.stem and (folder / new).exists():
-            old.write_text(MOVED.format(new), encoding="utf-8")
+        new = f"{path.stem}.html"
+        names = {path.stem.split("_", 1)[-1], RENUMBERED.get(path.stem)}
+        for name in names - {path.stem, None}:
+            if (folder / new).exists():
+                old = folder / f"{name}.html"
+                old.write_text(MOVED.format(new), encoding="utf-8")
 
 
 # All of it

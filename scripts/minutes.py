@@ -6,7 +6,7 @@
 
 Counted is what a page shows before "Going deeper", and what stands under it.
 Not counted are exercises, whose minutes are their own, imports, which fold,
-cells whose source the page hides, and "How this is checked".
+cells whose source the page hides or folds, and "How this is checked".
 
 A table in which a column is called "hours" has there, for each row, the hours
 of the chapters that the row links to: reading, and exercises that are no
@@ -24,6 +24,7 @@ from house import LIB, NBS, notebooks, parsed, write_atomically
 SAYS = re.compile(r"Minutes to read: (\d+)(?: \(and (\d+) for Going deeper\))?")
 HIDDEN = {"hide", "wrong", "check", "exercise", "export", "default_exp"}
 TABLES = ["index", "99_teaching"]  # notebooks with a table of hours
+FOLDS = r"^#\|\s*(echo: *false|code-fold: *true)"
 ASIDE = {"Going deeper": "deeper", "How this is checked": None}
 
 
@@ -34,7 +35,7 @@ def source(cell):
 def is_shown(code):
     "Does the page show this code, open and outside an exercise?"
     marks = set(re.findall(r"^#\|\s*([\w-]+)", code, re.M))
-    if marks & HIDDEN or re.search(r"^#\|\s*echo: *false", code, re.M):
+    if marks & HIDDEN or re.search(FOLDS, code, re.M):
         return False
     body = parsed(code).body
     return not all(isinstance(n, (ast.Import, ast.ImportFrom)) for n in body)

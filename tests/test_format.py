@@ -16,7 +16,6 @@ LATER = {
     "15_mdlm",
     "16_flow",
     "17_samplers",
-    "23_capstones",
     "90_viz",
     "91_exercises",
     "93_notation",

@@ -40,10 +40,11 @@ def test_words_and_lines_count():
         code("#| hide\n" + "x = 1\n" * 15),
         code("#| export\n" + "x = 1\n" * 15),
         code("#| exercise 1.1 x ★ 5min\n" + "x = 1\n" * 15),
+        code("#| code-fold: true\n" + "x = 1\n" * 15),
         code("import os\n" * 15),
         markdown("### Exercise 1.1: a task\n" + "word " * 200),
     ],
-    ids=["hidden", "export", "solution", "imports", "task"],
+    ids=["hidden", "export", "solution", "folded", "imports", "task"],
 )
 def test_what_a_reader_does_not_read_here_does_not_count(cell):
     assert minutes.computed([WORDS, cell]) == (2, 0)

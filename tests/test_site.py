@@ -284,6 +284,9 @@ def test_a_chapter_has_one_address(tmp_path):
     old = (tmp_path / "forward.html").read_text(encoding="utf-8")
     assert 'location.replace("03_forward.html" + location.hash)' in old
     assert '<a href="03_forward.html">' in old
+    for now, once in finish.RENUMBERED.items():
+        old = (tmp_path / f"{once}.html").read_text(encoding="utf-8")
+        assert f'location.replace("{now}.html" + location.hash)' in old
     assert (tmp_path / "index.html").read_text() == "<p id='x'>x</p>"
     assert not build_site.look_at(tmp_path)
 
