@@ -313,10 +313,9 @@ class TextNet(Network):
             x = block(x, turn, e)
         return self.head(_norm(x))
 
-# %% ../nbs/13_transformer.ipynb #99da5009
-def _check_head(
-    answer, x_t, states, name
-):  # states None: as many as the answer has
+# %% ../nbs/13_transformer.ipynb #13-line-23
+def _check_head(answer, x_t, states, name):
+    "Refuse an answer that does not fit x_t; None: as many states as it has."
     if not isinstance(answer, Tensor) or not answer.is_floating_point():
         raise TypeError(
             f"{name}: expected a float tensor, got {getattr(answer, 'dtype', type(answer).__name__)}"
@@ -329,7 +328,7 @@ def _check_head(
             f"{name}: expected shape {(*x_t.shape, '...')}, got {tuple(answer.shape)}"
         )
 
-
+# %% ../nbs/13_transformer.ipynb #99da5009
 def subs(
     logits: Tensor,  # (batch, *shape, K), or K + 1 of which the last is the mask's
     x_t: Tensor,  # (batch, *shape) states in 0..K
@@ -363,7 +362,7 @@ def log_score(
     _check_head(answer, x_t, None, "answer")
     return answer.scatter(-1, x_t[..., None], 0.0)
 
-# %% ../nbs/13_transformer.ipynb #0f906843
+# %% ../nbs/13_transformer.ipynb #13-line-29
 def text_optimizers(
     net: nn.Module,  # a TextNet
     muon_lr: float = 0.025,  # of the blocks' matrices
@@ -396,7 +395,7 @@ def text_optimizers(
         ),
     ]
 
-
+# %% ../nbs/13_transformer.ipynb #0f906843
 def train_text(
     net: nn.Module,  # trained in place; ends in evaluation mode, with averaged weights if ema > 0
     system,  # has noise(x_0, generator) -> tensors, and loss(model, *them) -> (batch,) nats or a dict with "loss";
@@ -462,7 +461,7 @@ def train_text(
     net.eval().to(device)
     return result
 
-# %% ../nbs/13_transformer.ipynb #1ea6c971
+# %% ../nbs/13_transformer.ipynb #13-line-31
 @dataclass
 class ExactBits:
     "Bits per character that are no bound: the cost of each window under the model's own law."
@@ -479,7 +478,7 @@ class ExactBits:
     def __repr__(self):
         return f"{self.total:.4f} bits/char, exact, standard error over windows {self.stderr_data:.4f}, {self.items} windows of {self.length}"
 
-
+# %% ../nbs/13_transformer.ipynb #1ea6c971
 @dataclass
 class NextLetter:
     "The autoregressive model p(x) = prod_i p(x_i | x_1..x_{i-1}), the first letter included. State K tells the network that a text starts. Raises TypeError, ValueError."
