@@ -8,9 +8,10 @@ __all__ = ['attend', 'rotary', 'rotate', 'Near', 'TextBlock', 'letter_frequencie
 
 # %% ../nbs/13_transformer.ipynb #c611b255
 import inspect, math, time as clock
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Callable
 import torch
+from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
@@ -102,10 +103,9 @@ class Near(nn.Module):
         self,
         x: Tensor,  # (batch, L, width)
     ) -> Tensor:  # (batch, L, width)
-        out, padded = (
-            x,
-            F.pad(x, (0, 0, self.left, self.right)),
-        )  # zeros beyond both ends
+        # zeros beyond both ends
+        padded = F.pad(x, (0, 0, self.left, self.right))
+        out = x
         for i, w in enumerate(self.w):
             out = torch.addcmul(out, padded[:, i : i + x.shape[1]], w)
         return out
@@ -129,22 +129,15 @@ class TextBlock(nn.Module):
             raise ValueError(
                 f"width: expected an even number for each of {heads} heads, got {width} in all"
             )
-        linear = lambda i, o: nn.Linear(i, o, bias=False)
-        self.heads, self.causal, self.scale = (
-            heads,
-            causal,
-            1.2 / math.sqrt(width // heads),
-        )
-        self.near1, self.qkv, self.mix = (
-            Near(width, near, causal),
-            linear(width, 3 * width),
-            linear(width, width),
-        )
-        self.near2, self.up, self.down = (
-            Near(width, near, causal),
-            linear(width, hidden * width),
-            linear(hidden * width, width),
-        )
+        self.heads = heads
+        self.causal = causal
+        self.scale = 1.2 / math.sqrt(width // heads)
+        self.near1 = Near(width, near, causal)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.mix = nn.Linear(width, width, bias=False)
+        self.near2 = Near(width, near, causal)
+        self.up = nn.Linear(width, hidden * width, bias=False)
+        self.down = nn.Linear(hidden * width, width, bias=False)
         self.gain = nn.Parameter(torch.ones(heads, 1, 1))  # of the scores
         self.film = zeroed(nn.Linear(width, 6 * width)) if time else None
         nn.init.zeros_(self.mix.weight)
@@ -158,44 +151,35 @@ class TextBlock(nn.Module):
         | None = None,  # (batch, width) the condition, for a timed block
     ) -> Tensor:  # (batch, L, width)
         B, L, D = x.shape
-        s1, b1, g1, s2, b2, g2 = self.told(e)
-        h = self.near1(self.speak(_norm(x), s1, b1))
-        q, k, v = (
-            self.qkv(h).view(B, L, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        )  # (batch, heads, L, width / heads)
+        s1, b1, g1, s2, b2, g2 = self.condition(e)
+        h = self.near1(self.modulate(_norm(x), s1, b1))
+        parts = self.qkv(h).view(B, L, 3, self.heads, -1)
+        q, k, v = parts.permute(2, 0, 3, 1, 4)  # (batch, heads, L, d)
         q, k = rotate(_norm(q), *turn) * self.gain, rotate(_norm(k), *turn)
         h = F.scaled_dot_product_attention(
             q, k, v, is_causal=self.causal, scale=self.scale
         )
-        x = self.add(x, self.mix(h.transpose(1, 2).reshape(B, L, D)), g1)
-        h = self.near2(self.speak(_norm(x), s2, b2))
-        return self.add(x, self.down(F.relu(self.up(h)).square()), g2)
+        x = self.residual(x, self.mix(h.transpose(1, 2).reshape(B, L, D)), g1)
+        h = self.near2(self.modulate(_norm(x), s2, b2))
+        return self.residual(x, self.down(F.relu(self.up(h)).square()), g2)
 
-    def told(self, e):
-        return (
-            (None,) * 6
-            if self.film is None
-            else self.film(e)[:, None].chunk(6, -1)
-        )  # scale, shift and gate of both halves
+    def condition(self, e):
+        "Scale, shift and gate of both halves; six times None without time."
+        if self.film is None:
+            return (None,) * 6
+        return self.film(e)[:, None].chunk(6, -1)
 
-    def speak(self, h, scale, shift):
-        return (
-            h if scale is None else torch.addcmul(h + shift, h, scale)
-        )  # (1 + scale) h + shift
+    def modulate(self, h, scale, shift):
+        "(1 + scale) h + shift."
+        return h if scale is None else torch.addcmul(h + shift, h, scale)
 
-    def add(self, x, h, gate):
-        return (
-            x + h if gate is None else torch.addcmul(x + h, h, gate)
-        )  # x + (1 + gate) h
+    def residual(self, x, h, gate):
+        "x + (1 + gate) h."
+        return x + h if gate is None else torch.addcmul(x + h, h, gate)
 
-# %% ../nbs/13_transformer.ipynb #9d8d86f4
-def letter_frequencies(
-    tokens: Tensor,  # (n,) whole numbers in 0..K-1, memory-mapped or not
-    K: int,  # symbols
-    smooth: float = 0.5,  # added to each count, above 0
-) -> Tensor:  # (K,) float32
-    "log((count + smooth) / (n + K smooth)) of each symbol, in nats. Raises TypeError, ValueError."
-    check_count(K, "K")
+# %% ../nbs/13_transformer.ipynb #13-whole
+def _check_whole(tokens):
+    "Refuse what is no tensor of whole numbers."
     if (
         not isinstance(tokens, Tensor)
         or tokens.is_floating_point()
@@ -205,6 +189,16 @@ def letter_frequencies(
         raise TypeError(
             f"tokens: expected a tensor of whole numbers, got {getattr(tokens, 'dtype', type(tokens).__name__)}"
         )
+
+# %% ../nbs/13_transformer.ipynb #9d8d86f4
+def letter_frequencies(
+    tokens: Tensor,  # (n,) whole numbers in 0..K-1, memory-mapped or not
+    K: int,  # symbols
+    smooth: float = 0.5,  # added to each count, above 0
+) -> Tensor:  # (K,) float32
+    "log((count + smooth) / (n + K smooth)) of each symbol, in nats. Raises TypeError, ValueError."
+    check_count(K, "K")
+    _check_whole(tokens)
     smooth = check_number(smooth, "smooth", above=0)
     n = torch.zeros(K, dtype=torch.float64)
     for part in tokens.flatten().split(1 << 24):
@@ -212,6 +206,25 @@ def letter_frequencies(
             check_states(part.long().cpu(), K, "tokens"), minlength=K
         )  # a piece at a time
     return ((n + smooth) / (n.sum() + K * smooth)).log().float()
+
+# %% ../nbs/13_transformer.ipynb #13-sizes
+def _check_sizes(K, N, outputs, time, causal):
+    "Refuse sizes and switches that make no network; K, N, outputs."
+    K, N = check_count(K, "K"), check_count(N, "N", K)
+    outputs = K if outputs is None else check_count(outputs, "outputs")
+    for name, v in {"time": time, "causal": causal}.items():
+        if not isinstance(v, bool):
+            raise TypeError(f"{name}: expected True or False, got {v!r}")
+    return K, N, outputs
+
+
+def _check_frequencies(frequencies, outputs):
+    "Refuse frequencies that do not fit the head."
+    if check_finite(frequencies, "frequencies").shape != (outputs,):
+        raise ValueError(
+            f"frequencies: expected shape {(outputs,)}, "
+            f"got {tuple(frequencies.shape)}"
+        )
 
 # %% ../nbs/13_transformer.ipynb #27d7c053
 class TextNet(Network):
@@ -229,69 +242,31 @@ class TextNet(Network):
         | None = None,  # numbers a place: None for K logits; N for log-scores
         hidden: int = 4,  # inner layer of a block, times width
         near: int = 5,  # places that `Near` mixes
-        time: bool = False,  # True: every block is told t
+        time: bool = False,  # True: every block depends on t
         causal: bool = False,  # True: a place sees itself and what is left of it
         frequencies: Tensor | None = None,
     ):  # (outputs,) what the head says at first, from `letter_frequencies`
         super().__init__()
-        K, N = check_count(K, "K"), check_count(N, "N", K)
-        outputs = K if outputs is None else check_count(outputs, "outputs")
-        for name, v in {"time": time, "causal": causal}.items():
-            if not isinstance(v, bool):
-                raise TypeError(f"{name}: expected True or False, got {v!r}")
-        self.arguments = dict(
-            K=K,
-            N=N,
-            width=width,
-            heads=heads,
-            depth=depth,
-            outputs=outputs,
-            hidden=hidden,
-            near=near,
-            time=time,
-            causal=causal,
-        )
-        self.K, self.N, self.outputs, self.causal, self.head_size = (
-            K,
-            N,
-            outputs,
-            causal,
-            check_count(width, "width") // check_count(heads, "heads"),
-        )
-        self.emb, self.near = nn.Embedding(N, width), Near(width, near, causal)
-        self.time = (
-            nn.Sequential(nn.Linear(32, width), nn.SiLU()) if time else None
-        )
-        self.blocks = nn.ModuleList(
-            TextBlock(
-                width, heads, check_count(hidden, "hidden"), near, time, causal
-            )
-            for _ in range(check_count(depth, "depth"))
-        )
+        K, N, outputs = _check_sizes(K, N, outputs, time, causal)
+        sizes = dict(K=K, N=N, width=width, heads=heads, depth=depth)
+        sizes.update(outputs=outputs, hidden=hidden, near=near)
+        self.arguments = dict(sizes, time=time, causal=causal)
+        self.K, self.N, self.outputs, self.causal = K, N, outputs, causal
+        width, heads = check_count(width, "width"), check_count(heads, "heads")
+        self.head_size = width // heads
+        self.emb = nn.Embedding(N, width)
+        self.near = Near(width, near, causal)
+        self.time = None
+        if time:
+            self.time = nn.Sequential(nn.Linear(32, width), nn.SiLU())
+        block = width, heads, check_count(hidden, "hidden"), near, time, causal
+        depth = check_count(depth, "depth")
+        self.blocks = nn.ModuleList(TextBlock(*block) for _ in range(depth))
         self.head = zeroed(nn.Linear(width, outputs))
         if frequencies is not None:
-            if check_finite(frequencies, "frequencies").shape != (outputs,):
-                raise ValueError(
-                    f"frequencies: expected shape {(outputs,)}, got {tuple(frequencies.shape)}"
-                )
+            _check_frequencies(frequencies, outputs)
             with torch.no_grad():
                 self.head.bias.copy_(frequencies)
-
-    def check(self, x_t, t=None, y=None):
-        "Refuse what the network cannot read."
-        if check_states(x_t, self.N, "x_t").ndim != 2 or not x_t.shape[1]:
-            raise ValueError(
-                f"x_t: expected shape (batch, L) with L of at least 1, got {tuple(x_t.shape)}"
-            )
-        if y is not None:
-            raise ValueError("y: expected None, this network knows no classes")
-        if self.time is None:
-            return
-        if t is None:
-            raise ValueError(
-                "t: expected times for a network made with time=True, got None"
-            )
-        check_times(t, "t", len(x_t))
 
     def forward(
         self,
@@ -302,16 +277,32 @@ class TextNet(Network):
         "Logits or log-scores in the parameters' dtype."
         dtype, e = self.head.weight.dtype, None
         if self.time is not None:
-            e = self.time(
-                sinusoid(self.times(t, x_t), 32, math.pi / 2, 50 * math.pi).to(
-                    dtype
-                )
-            )
+            times = self.times(t, x_t)
+            waves = sinusoid(times, 32, math.pi / 2, 50 * math.pi)
+            e = self.time(waves.to(dtype))
         turn = _turns(x_t.shape[1], self.head_size, 1 / 200, x_t.device, dtype)
         x = _norm(self.near(_norm(self.emb(x_t))))
         for block in self.blocks:
             x = block(x, turn, e)
         return self.head(_norm(x))
+
+# %% ../nbs/13_transformer.ipynb #13-reads
+@patch
+def check(self: TextNet, x_t, t=None, y=None):
+    "Refuse what the network cannot read."
+    if check_states(x_t, self.N, "x_t").ndim != 2 or not x_t.shape[1]:
+        raise ValueError(
+            f"x_t: expected shape (batch, L) with L of at least 1, got {tuple(x_t.shape)}"
+        )
+    if y is not None:
+        raise ValueError("y: expected None, this network knows no classes")
+    if self.time is None:
+        return
+    if t is None:
+        raise ValueError(
+            "t: expected times for a network made with time=True, got None"
+        )
+    check_times(t, "t", len(x_t))
 
 # %% ../nbs/13_transformer.ipynb #13-line-23
 def _check_head(answer, x_t, states, name):
@@ -342,14 +333,10 @@ def subs(
             f"logits: expected {mask} or {mask + 1} numbers a place, got {logits.shape[-1]}"
         )
     if logits.shape[-1] > mask:
-        logits = torch.cat(
-            [logits[..., :mask], torch.full_like(logits[..., :1], -math.inf)],
-            -1,
-        )
-    hidden, symbol = (
-        (x_t == mask)[..., None],
-        torch.arange(logits.shape[-1], device=x_t.device),
-    )
+        never = torch.full_like(logits[..., :1], -math.inf)
+        logits = torch.cat([logits[..., :mask], never], -1)
+    hidden = (x_t == mask)[..., None]
+    symbol = torch.arange(logits.shape[-1], device=x_t.device)
     kept = torch.where(symbol == x_t[..., None], 0.0, -math.inf).to(logits)
     return torch.where(hidden, logits.log_softmax(-1), kept)
 
@@ -371,31 +358,35 @@ def text_optimizers(
     betas: tuple = (0.9, 0.95),  # AdamW's
 ) -> list[Optimizer]:  # for `fit`
     "Muon (chapter 10) for the blocks' four matrices, AdamW for embedding, neighbours, conditioning, gains and head."
-    named = {
-        n.replace("_orig_mod.", ""): p for n, p in net.named_parameters()
-    }  # `torch.compile` puts this in front
-    inner = {
-        n
-        for n in named
-        if n.startswith("blocks.")
-        and n.endswith(("qkv.weight", "mix.weight", "up.weight", "down.weight"))
-    }
+    ends = "qkv.weight", "mix.weight", "up.weight", "down.weight"
+    inner, other = [], []
+    for name, p in net.named_parameters():
+        name = name.replace("_orig_mod.", "")  # of `torch.compile`
+        matrix = name.startswith("blocks.") and name.endswith(ends)
+        (inner if matrix else other).append(p)
+    options = dict(lr=adam_lr, betas=betas, weight_decay=0.0, fused=True)
     return [
-        Muon(
-            [named[n] for n in named if n in inner],
-            lr=muon_lr,
-            momentum=momentum,
-        ),
-        torch.optim.AdamW(
-            [named[n] for n in named if n not in inner],
-            lr=adam_lr,
-            betas=betas,
-            weight_decay=0.0,
-            fused=True,
-        ),
+        Muon(inner, lr=muon_lr, momentum=momentum),
+        torch.optim.AdamW(other, **options),
     ]
 
 # %% ../nbs/13_transformer.ipynb #0f906843
+def _noise_of(system, seed, steps):
+    "The system's noise; one with `done` also receives the share of the steps."
+    check_count(steps, "steps")
+    # a resumed run knows its step by the noise
+    step_of = {step_generator(seed, i).initial_seed(): i for i in range(steps)}
+    curriculum = "done" in inspect.signature(system.noise).parameters
+
+    def noise(x, generator):
+        if not curriculum:
+            return system.noise(x.long(), generator)
+        done = step_of[generator.initial_seed()] / steps
+        return system.noise(x.long(), generator, done=done)
+
+    return noise
+
+
 def train_text(
     net: nn.Module,  # trained in place; ends in evaluation mode, with averaged weights if ema > 0
     system,  # has noise(x_0, generator) -> tensors, and loss(model, *them) -> (batch,) nats or a dict with "loss";
@@ -417,23 +408,7 @@ def train_text(
             raise TypeError(
                 f"system: expected noise(x_0, generator) and loss(model, ...), got {type(system).__name__} without {what}"
             )
-    step_of = {
-        step_generator(seed, i).initial_seed(): i
-        for i in range(check_count(steps, "steps"))
-    }  # a resumed run knows its step by the noise
-    curriculum = "done" in inspect.signature(system.noise).parameters
-
-    def noise(x, generator):
-        return system.noise(
-            x.long(),
-            generator,
-            **(
-                {"done": step_of[generator.initial_seed()] / steps}
-                if curriculum
-                else {}
-            ),
-        )
-
+    noise = _noise_of(system, seed, steps)
     device = next(net.parameters()).device
     config = TrainConfig(
         steps=steps,
@@ -478,6 +453,13 @@ class ExactBits:
     def __repr__(self):
         return f"{self.total:.4f} bits/char, exact, standard error over windows {self.stderr_data:.4f}, {self.items} windows of {self.length}"
 
+
+def _check_shape(shape):
+    "Batch and length of a shape."
+    if not isinstance(shape, tuple) or len(shape) != 2:
+        raise TypeError(f"shape: expected a tuple (batch, L), got {shape!r}")
+    return tuple(check_count(n, "shape") for n in shape)
+
 # %% ../nbs/13_transformer.ipynb #1ea6c971
 @dataclass
 class NextLetter:
@@ -487,13 +469,6 @@ class NextLetter:
 
     def __post_init__(self):
         check_count(self.K, "K")
-
-    def check(self, x_0):
-        "Refuse what is no batch of windows."
-        if check_states(x_0, self.K, "x_0").ndim != 2 or not x_0.numel():
-            raise ValueError(
-                f"x_0: expected shape (batch, L), not empty, got {tuple(x_0.shape)}"
-            )
 
     def shifted(
         self,
@@ -532,18 +507,13 @@ class NextLetter:
         self.check(x_0)
         check_count(len(x_0), "x_0: number of windows", 2)
         check_count(batch_size, "batch_size")
-        each = torch.cat(
-            [
-                cross_entropy(self.ask(model, x), x).mean(1).cpu().double()
-                for x in x_0.split(batch_size)
-            ]
-        ) / math.log(2)
-        return ExactBits(
-            each.mean().item(),
-            (each.std() / len(each) ** 0.5).item(),
-            *x_0.shape,
-            each,
-        )
+        calls = [
+            cross_entropy(self.ask(model, x), x).mean(1)
+            for x in x_0.split(batch_size)
+        ]
+        each = torch.cat([v.cpu().double() for v in calls]) / math.log(2)
+        stderr = (each.std() / len(each) ** 0.5).item()
+        return ExactBits(each.mean().item(), stderr, *x_0.shape, each)
 
     @torch.no_grad()
     def sample(
@@ -555,28 +525,22 @@ class NextLetter:
         progress: bool = False,  # show a bar
     ) -> Sample:
         "Texts, letter by letter: L network calls. Draws in float64."
-        if not isinstance(shape, tuple) or len(shape) != 2:
-            raise TypeError(
-                f"shape: expected a tuple (batch, L), got {shape!r}"
-            )
-        B, L = (check_count(n, "shape") for n in shape)
-        start, home = clock.perf_counter(), next(model.parameters()).device
-        x = torch.zeros(B, 0, dtype=torch.int64, device=home)
-        for i in tqdm(range(L), disable=not progress, desc="sampling"):
-            logits = self.ask(model, F.pad(x, (0, 1)))[
-                :, -1
-            ]  # the last letter is not looked at
-            x = torch.cat(
-                [
-                    x,
-                    draw(
-                        temper(
-                            logits.double() if has_float64(home) else logits,
-                            temperature,
-                        ).softmax(-1),
-                        generator,
-                    )[:, None],
-                ],
-                1,
-            )
+        B, L = _check_shape(shape)
+        start, device = clock.perf_counter(), next(model.parameters()).device
+        x = torch.zeros(B, 0, dtype=torch.int64, device=device)
+        for _ in tqdm(range(L), disable=not progress, desc="sampling"):
+            # the last letter, which `pad` adds, is not read
+            logits = self.ask(model, F.pad(x, (0, 1)))[:, -1]
+            wide = logits.double() if has_float64(device) else logits
+            rows = temper(wide, temperature).softmax(-1)
+            x = torch.cat([x, draw(rows, generator)[:, None]], 1)
         return Sample(x, L, clock.perf_counter() - start)
+
+# %% ../nbs/13_transformer.ipynb #13-window
+@patch
+def check(self: NextLetter, x_0):
+    "Refuse what is no batch of windows."
+    if check_states(x_0, self.K, "x_0").ndim != 2 or not x_0.numel():
+        raise ValueError(
+            f"x_0: expected shape (batch, L), not empty, got {tuple(x_0.shape)}"
+        )

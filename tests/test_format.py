@@ -12,7 +12,6 @@ from house import ROOT, notebooks
 LATER = {
     "11_ctmc",
     "12_bounds",
-    "13_transformer",
     "14_sedd",
     "15_mdlm",
     "16_flow",
