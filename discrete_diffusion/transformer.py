@@ -32,7 +32,9 @@ def attend(
     causal: bool = False,  # True: a place sees itself and what is left of it
     scale: float = 1.0,  # of the scores
 ) -> Tensor:  # (batch, heads, L, d)
-    "Attention, written out: softmax(scale q k^T) v (Vaswani et al. 2017, Eq. 1). The slow definition of what `TextBlock` calls."
+    """Attention, written out: softmax(scale q k^T) v (Vaswani et al. 2017, Eq.
+    1). The slow definition of what `TextBlock` calls.
+    """
     scores = scale * q @ k.mT  # (batch, heads, L, L)
     if causal:
         scores = scores.masked_fill(
@@ -44,12 +46,14 @@ def attend(
 def rotary(
     L: int,  # places
     d: int,  # numbers in a head, even
-    slowest: float = 1
-    / 200,  # angular frequency of the last pair; the first turns one radian a place
+    slowest: float = 1 / 200,  # frequency of the last pair, radians a place
     device: torch.device | str = "cpu",  # where
     dtype: torch.dtype = torch.float32,  # of the result
 ) -> tuple[Tensor, Tensor]:  # cos and sin of the angles, (L, d / 2) each
-    "Angles of rotary positions: place times frequency, d/2 geometric frequencies from 1 down (Su et al. 2021, 2104.09864, sec. 3.2). Raises TypeError, ValueError."
+    """Angles of rotary positions: place times frequency, d/2 geometric
+    frequencies from 1 down (Su et al. 2021, 2104.09864, sec. 3.2). Raises
+    TypeError, ValueError.
+    """
     check_count(L, "L")
     if check_count(d, "d", 2) % 2:
         raise ValueError(f"d: expected an even number, got {d}")
@@ -60,7 +64,9 @@ def rotary(
 
 
 def _turns(L, d, slowest, device, dtype):
-    "cos and sin of place times frequency. The angles are made in float32 at least: bfloat16 does not know place 257."
+    """cos and sin of place times frequency. The angles are made in float32 at
+    least: bfloat16 does not know place 257.
+    """
     wide = dtype if dtype == torch.float64 else torch.float32
     w = slowest ** torch.linspace(0, 1, d // 2, device=device, dtype=wide)
     angle = torch.arange(L, device=device, dtype=wide)[:, None] * w
@@ -72,7 +78,9 @@ def rotate(
     cos: Tensor,  # (L, d / 2), from `rotary`
     sin: Tensor,  # (L, d / 2)
 ) -> Tensor:  # (..., L, d)
-    "Each pair (x[i], x[i + d/2]) turned by the angle of its place and its frequency."
+    """Each pair (x[i], x[i + d/2]) turned by the angle of its place and its
+    frequency.
+    """
     a, b = x.chunk(2, -1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
 
@@ -82,7 +90,10 @@ def _norm(x):
 
 # %% ../nbs/13_transformer.ipynb #fabb9b39
 class Near(nn.Module):
-    "x plus, in each channel, a weighted sum of its `size` nearest places (the latest `size` if causal). Fresh, it is the identity. Raises TypeError, ValueError."
+    """x plus, in each channel, a weighted sum of its `size` nearest places
+    (the latest `size` if causal). Fresh, it is the identity. Raises
+    TypeError, ValueError.
+    """
 
     def __init__(
         self,
@@ -112,8 +123,11 @@ class Near(nn.Module):
 
 # %% ../nbs/13_transformer.ipynb #0bc449b0
 class TextBlock(nn.Module):
-    """x + attention, then x + two layers with relu^2 between, each behind a norm and a look at the neighbours.
-    Both outputs start at zero: fresh, the block is the identity, whatever the condition says. Raises TypeError, ValueError."""
+    """x + attention, then x + two layers with relu^2 between, each behind a
+    norm and a look at the neighbours. Both outputs start at zero: fresh,
+    the block is the identity, whatever the condition says. Raises
+    TypeError, ValueError.
+    """
 
     def __init__(
         self,
@@ -121,13 +135,14 @@ class TextBlock(nn.Module):
         heads: int,  # width / heads numbers in each, an even number
         hidden: int = 4,  # times width: inner layer
         near: int = 5,  # places that `Near` mixes
-        time: bool = False,  # True: a condition scales, shifts and gates (adaLN)
+        time: bool = False,  # True: a condition scales, shifts, gates (adaLN)
         causal: bool = False,
     ):  # True: a place sees itself and what is left of it
         super().__init__()
         if check_count(width, "width") % (2 * check_count(heads, "heads")):
             raise ValueError(
-                f"width: expected an even number for each of {heads} heads, got {width} in all"
+                f"width: expected an even number for each of {heads} heads, "
+                f"got {width} in all"
             )
         self.heads = heads
         self.causal = causal
@@ -196,7 +211,9 @@ def letter_frequencies(
     K: int,  # symbols
     smooth: float = 0.5,  # added to each count, above 0
 ) -> Tensor:  # (K,) float32
-    "log((count + smooth) / (n + K smooth)) of each symbol, in nats. Raises TypeError, ValueError."
+    """log((count + smooth) / (n + K smooth)) of each symbol, in nats. Raises
+    TypeError, ValueError.
+    """
     check_count(K, "K")
     _check_whole(tokens)
     smooth = check_number(smooth, "smooth", above=0)
@@ -228,8 +245,11 @@ def _check_frequencies(frequencies, outputs):
 
 # %% ../nbs/13_transformer.ipynb #27d7c053
 class TextNet(Network):
-    """A transformer for text: `net(x_t, t)` gives `outputs` numbers a place, (batch, L, outputs), for any L. Fresh, they are `frequencies`
-    (zeros if None), whatever x_t and t. Without `time` it never looks at t. Raises TypeError or ValueError, naming the argument."""
+    """A transformer for text: `net(x_t, t)` gives `outputs` numbers a place,
+    (batch, L, outputs), for any L. Fresh, they are `frequencies` (zeros if
+    None), whatever x_t and t. Without `time` it never looks at t. Raises
+    TypeError or ValueError, naming the argument.
+    """
 
     def __init__(
         self,
@@ -243,7 +263,7 @@ class TextNet(Network):
         hidden: int = 4,  # inner layer of a block, times width
         near: int = 5,  # places that `Near` mixes
         time: bool = False,  # True: every block depends on t
-        causal: bool = False,  # True: a place sees itself and what is left of it
+        causal: bool = False,  # True: a place sees itself and its left
         frequencies: Tensor | None = None,
     ):  # (outputs,) what the head says at first, from `letter_frequencies`
         super().__init__()
@@ -271,7 +291,7 @@ class TextNet(Network):
     def forward(
         self,
         x_t: Tensor,  # (batch, L) int64 in 0..N-1
-        t=None,  # (batch,) or one number, in [0, 1]; not looked at without `time`
+        t=None,  # (batch,) or one number, in [0, 1]; ignored without `time`
         y: None = None,  # no classes: here so that samplers may pass None
     ) -> Tensor:  # (batch, L, outputs)
         "Logits or log-scores in the parameters' dtype."
@@ -321,16 +341,19 @@ def _check_head(answer, x_t, states, name):
 
 # %% ../nbs/13_transformer.ipynb #99da5009
 def subs(
-    logits: Tensor,  # (batch, *shape, K), or K + 1 of which the last is the mask's
+    logits: Tensor,  # (batch, *shape, K), or K + 1, the mask's the last
     x_t: Tensor,  # (batch, *shape) states in 0..K
     mask: int,  # the mask, K
 ) -> Tensor:  # log-probabilities of x_0, the shape of `logits`
-    """MDLM's SUBS (Sahoo et al. 2024): x_0 is never a mask, and a token that is shown is kept.
-    Exactly: -inf for the mask and for every symbol but the shown one, whose log-probability is 0. Raises TypeError, ValueError."""
+    """MDLM's SUBS (Sahoo et al. 2024): x_0 is never a mask, and a token that
+    is shown is kept. Exactly: -inf for the mask and for every symbol but
+    the shown one, whose log-probability is 0. Raises TypeError, ValueError.
+    """
     _check_head(logits, x_t, check_count(mask, "mask") + 1, "logits")
     if logits.shape[-1] not in (mask, mask + 1):
         raise ValueError(
-            f"logits: expected {mask} or {mask + 1} numbers a place, got {logits.shape[-1]}"
+            f"logits: expected {mask} or {mask + 1} numbers a place, "
+            f"got {logits.shape[-1]}"
         )
     if logits.shape[-1] > mask:
         never = torch.full_like(logits[..., :1], -math.inf)
@@ -345,7 +368,9 @@ def log_score(
     answer: Tensor,  # (batch, *shape, N), what a network says
     x_t: Tensor,  # (batch, *shape) states in 0..N-1
 ) -> Tensor:  # (batch, *shape, N)
-    "log of the concrete score p_t(y) / p_t(x_t): the answer, set to 0 at the present token (Lou et al. 2024, SEDD). Raises TypeError, ValueError."
+    """log of the concrete score p_t(y) / p_t(x_t): the answer, set to 0 at the
+    present token (Lou et al. 2024, SEDD). Raises TypeError, ValueError.
+    """
     _check_head(answer, x_t, None, "answer")
     return answer.scatter(-1, x_t[..., None], 0.0)
 
@@ -357,7 +382,9 @@ def text_optimizers(
     adam_lr: float = 4e-3,  # of everything else
     betas: tuple = (0.9, 0.95),  # AdamW's
 ) -> list[Optimizer]:  # for `fit`
-    "Muon (chapter 10) for the blocks' four matrices, AdamW for embedding, neighbours, conditioning, gains and head."
+    """Muon (chapter 10) for the blocks' four matrices, AdamW for embedding,
+    neighbours, conditioning, gains and head.
+    """
     ends = "qkv.weight", "mix.weight", "up.weight", "down.weight"
     inner, other = [], []
     for name, p in net.named_parameters():
@@ -463,7 +490,10 @@ def _check_shape(shape):
 # %% ../nbs/13_transformer.ipynb #1ea6c971
 @dataclass
 class NextLetter:
-    "The autoregressive model p(x) = prod_i p(x_i | x_1..x_{i-1}), the first letter included. State K tells the network that a text starts. Raises TypeError, ValueError."
+    """The autoregressive model p(x) = prod_i p(x_i | x_1..x_{i-1}), the first
+    letter included. State K tells the network that a text starts. Raises
+    TypeError, ValueError.
+    """
 
     K: int  # symbols; the network needs N = K + 1 states, causal=True
 
@@ -481,7 +511,8 @@ class NextLetter:
         "Logits of every next letter, at once."
         if getattr(model, "causal", True) is False:
             raise ValueError(
-                "model: expected a causal network, got one that sees the letters it shall guess"
+                "model: expected a causal network, "
+                "got one that sees the letters it shall guess"
             )
         return check_logits(model(self.shifted(x_0), None, None), x_0, self.K)
 
