@@ -481,6 +481,15 @@ class ExactBits:
         return f"{self.total:.4f} bits/char, exact, standard error over windows {self.stderr_data:.4f}, {self.items} windows of {self.length}"
 
 
+def _check_causal(model):
+    "Refuse a network that says of itself that it is not causal."
+    if getattr(model, "causal", True) is False:
+        raise ValueError(
+            "model: expected a causal network, "
+            "got one that sees the letters it shall guess"
+        )
+
+
 def _check_shape(shape):
     "Batch and length of a shape."
     if not isinstance(shape, tuple) or len(shape) != 2:
@@ -509,11 +518,7 @@ class NextLetter:
 
     def ask(self, model, x_0):
         "Logits of every next letter, at once."
-        if getattr(model, "causal", True) is False:
-            raise ValueError(
-                "model: expected a causal network, "
-                "got one that sees the letters it shall guess"
-            )
+        _check_causal(model)
         return check_logits(model(self.shifted(x_0), None, None), x_0, self.K)
 
     def noise(
@@ -527,45 +532,49 @@ class NextLetter:
         "-log p of a window over its length: nats per character, (batch,)."
         return {"loss": cross_entropy(self.ask(model, x_0), x_0).mean(1)}
 
-    @torch.no_grad()
-    def bits(
-        self,
-        model: nn.Module,
-        x_0: Tensor,  # (items, L) held-out windows, at least 2
-        batch_size: int = 100,  # windows a network call
-    ) -> ExactBits:
-        "-log2 p(x_0) per character, exact, every character paid for."
-        self.check(x_0)
-        check_count(len(x_0), "x_0: number of windows", 2)
-        check_count(batch_size, "batch_size")
-        calls = [
-            cross_entropy(self.ask(model, x), x).mean(1)
-            for x in x_0.split(batch_size)
-        ]
-        each = torch.cat([v.cpu().double() for v in calls]) / math.log(2)
-        stderr = (each.std() / len(each) ** 0.5).item()
-        return ExactBits(each.mean().item(), stderr, *x_0.shape, each)
+# %% ../nbs/13_transformer.ipynb #13-more-54
+@patch
+@torch.no_grad()
+def bits(
+    self: NextLetter,
+    model: nn.Module,
+    x_0: Tensor,  # (items, L) held-out windows, at least 2
+    batch_size: int = 100,  # windows a network call
+) -> ExactBits:
+    "-log2 p(x_0) per character, exact, every character paid for."
+    self.check(x_0)
+    check_count(len(x_0), "x_0: number of windows", 2)
+    check_count(batch_size, "batch_size")
+    calls = [
+        cross_entropy(self.ask(model, x), x).mean(1)
+        for x in x_0.split(batch_size)
+    ]
+    each = torch.cat([v.cpu().double() for v in calls]) / math.log(2)
+    stderr = (each.std() / len(each) ** 0.5).item()
+    return ExactBits(each.mean().item(), stderr, *x_0.shape, each)
 
-    @torch.no_grad()
-    def sample(
-        self,
-        model: nn.Module,
-        shape: tuple,  # (batch, L)
-        generator: torch.Generator | None = None,  # where the draws come from
-        temperature: float = 1.0,  # see `temper`
-        progress: bool = False,  # show a bar
-    ) -> Sample:
-        "Texts, letter by letter: L network calls. Draws in float64."
-        B, L = _check_shape(shape)
-        start, device = clock.perf_counter(), next(model.parameters()).device
-        x = torch.zeros(B, 0, dtype=torch.int64, device=device)
-        for _ in tqdm(range(L), disable=not progress, desc="sampling"):
-            # the last letter, which `pad` adds, is not read
-            logits = self.ask(model, F.pad(x, (0, 1)))[:, -1]
-            wide = logits.double() if has_float64(device) else logits
-            rows = temper(wide, temperature).softmax(-1)
-            x = torch.cat([x, draw(rows, generator)[:, None]], 1)
-        return Sample(x, L, clock.perf_counter() - start)
+# %% ../nbs/13_transformer.ipynb #13-more-56
+@patch
+@torch.no_grad()
+def sample(
+    self: NextLetter,
+    model: nn.Module,
+    shape: tuple,  # (batch, L)
+    generator: torch.Generator | None = None,  # where the draws come from
+    temperature: float = 1.0,  # see `temper`
+    progress: bool = False,  # show a bar
+) -> Sample:
+    "Texts, letter by letter: L network calls. Draws in float64."
+    B, L = _check_shape(shape)
+    start, device = clock.perf_counter(), next(model.parameters()).device
+    x = torch.zeros(B, 0, dtype=torch.int64, device=device)
+    for _ in tqdm(range(L), disable=not progress, desc="sampling"):
+        # the last letter, which `pad` adds, is not read
+        logits = self.ask(model, F.pad(x, (0, 1)))[:, -1]
+        wide = logits.double() if has_float64(device) else logits
+        rows = temper(wide, temperature).softmax(-1)
+        x = torch.cat([x, draw(rows, generator)[:, None]], 1)
+    return Sample(x, L, clock.perf_counter() - start)
 
 # %% ../nbs/13_transformer.ipynb #13-window
 @patch
