@@ -8,9 +8,10 @@ __all__ = ['attend', 'rotary', 'rotate', 'Near', 'TextBlock', 'letter_frequencie
 
 # %% ../nbs/13_transformer.ipynb #c611b255
 import inspect, math, time as clock
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Callable
 import torch
+from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
@@ -31,7 +32,9 @@ def attend(
     causal: bool = False,  # True: a place sees itself and what is left of it
     scale: float = 1.0,  # of the scores
 ) -> Tensor:  # (batch, heads, L, d)
-    "Attention, written out: softmax(scale q k^T) v (Vaswani et al. 2017, Eq. 1). The slow definition of what `TextBlock` calls."
+    """Attention, written out: softmax(scale q k^T) v (Vaswani et al. 2017, Eq.
+    1). The slow definition of what `TextBlock` calls.
+    """
     scores = scale * q @ k.mT  # (batch, heads, L, L)
     if causal:
         scores = scores.masked_fill(
@@ -43,12 +46,14 @@ def attend(
 def rotary(
     L: int,  # places
     d: int,  # numbers in a head, even
-    slowest: float = 1
-    / 200,  # angular frequency of the last pair; the first turns one radian a place
+    slowest: float = 1 / 200,  # frequency of the last pair, radians a place
     device: torch.device | str = "cpu",  # where
     dtype: torch.dtype = torch.float32,  # of the result
 ) -> tuple[Tensor, Tensor]:  # cos and sin of the angles, (L, d / 2) each
-    "Angles of rotary positions: place times frequency, d/2 geometric frequencies from 1 down (Su et al. 2021, 2104.09864, sec. 3.2). Raises TypeError, ValueError."
+    """Angles of rotary positions: place times frequency, d/2 geometric
+    frequencies from 1 down (Su et al. 2021, 2104.09864, sec. 3.2). Raises
+    TypeError, ValueError.
+    """
     check_count(L, "L")
     if check_count(d, "d", 2) % 2:
         raise ValueError(f"d: expected an even number, got {d}")
@@ -59,7 +64,9 @@ def rotary(
 
 
 def _turns(L, d, slowest, device, dtype):
-    "cos and sin of place times frequency. The angles are made in float32 at least: bfloat16 does not know place 257."
+    """cos and sin of place times frequency. The angles are made in float32 at
+    least: bfloat16 does not know place 257.
+    """
     wide = dtype if dtype == torch.float64 else torch.float32
     w = slowest ** torch.linspace(0, 1, d // 2, device=device, dtype=wide)
     angle = torch.arange(L, device=device, dtype=wide)[:, None] * w
@@ -71,7 +78,9 @@ def rotate(
     cos: Tensor,  # (L, d / 2), from `rotary`
     sin: Tensor,  # (L, d / 2)
 ) -> Tensor:  # (..., L, d)
-    "Each pair (x[i], x[i + d/2]) turned by the angle of its place and its frequency."
+    """Each pair (x[i], x[i + d/2]) turned by the angle of its place and its
+    frequency.
+    """
     a, b = x.chunk(2, -1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
 
@@ -81,7 +90,10 @@ def _norm(x):
 
 # %% ../nbs/13_transformer.ipynb #fabb9b39
 class Near(nn.Module):
-    "x plus, in each channel, a weighted sum of its `size` nearest places (the latest `size` if causal). Fresh, it is the identity. Raises TypeError, ValueError."
+    """x plus, in each channel, a weighted sum of its `size` nearest places
+    (the latest `size` if causal). Fresh, it is the identity. Raises
+    TypeError, ValueError.
+    """
 
     def __init__(
         self,
@@ -102,18 +114,20 @@ class Near(nn.Module):
         self,
         x: Tensor,  # (batch, L, width)
     ) -> Tensor:  # (batch, L, width)
-        out, padded = (
-            x,
-            F.pad(x, (0, 0, self.left, self.right)),
-        )  # zeros beyond both ends
+        # zeros beyond both ends
+        padded = F.pad(x, (0, 0, self.left, self.right))
+        out = x
         for i, w in enumerate(self.w):
             out = torch.addcmul(out, padded[:, i : i + x.shape[1]], w)
         return out
 
 # %% ../nbs/13_transformer.ipynb #0bc449b0
 class TextBlock(nn.Module):
-    """x + attention, then x + two layers with relu^2 between, each behind a norm and a look at the neighbours.
-    Both outputs start at zero: fresh, the block is the identity, whatever the condition says. Raises TypeError, ValueError."""
+    """x + attention, then x + two layers with relu^2 between, each behind a
+    norm and a look at the neighbours. Both outputs start at zero: fresh,
+    the block is the identity, whatever the condition says. Raises
+    TypeError, ValueError.
+    """
 
     def __init__(
         self,
@@ -121,30 +135,24 @@ class TextBlock(nn.Module):
         heads: int,  # width / heads numbers in each, an even number
         hidden: int = 4,  # times width: inner layer
         near: int = 5,  # places that `Near` mixes
-        time: bool = False,  # True: a condition scales, shifts and gates (adaLN)
+        time: bool = False,  # True: a condition scales, shifts, gates (adaLN)
         causal: bool = False,
     ):  # True: a place sees itself and what is left of it
         super().__init__()
         if check_count(width, "width") % (2 * check_count(heads, "heads")):
             raise ValueError(
-                f"width: expected an even number for each of {heads} heads, got {width} in all"
+                f"width: expected an even number for each of {heads} heads, "
+                f"got {width} in all"
             )
-        linear = lambda i, o: nn.Linear(i, o, bias=False)
-        self.heads, self.causal, self.scale = (
-            heads,
-            causal,
-            1.2 / math.sqrt(width // heads),
-        )
-        self.near1, self.qkv, self.mix = (
-            Near(width, near, causal),
-            linear(width, 3 * width),
-            linear(width, width),
-        )
-        self.near2, self.up, self.down = (
-            Near(width, near, causal),
-            linear(width, hidden * width),
-            linear(hidden * width, width),
-        )
+        self.heads = heads
+        self.causal = causal
+        self.scale = 1.2 / math.sqrt(width // heads)
+        self.near1 = Near(width, near, causal)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.mix = nn.Linear(width, width, bias=False)
+        self.near2 = Near(width, near, causal)
+        self.up = nn.Linear(width, hidden * width, bias=False)
+        self.down = nn.Linear(hidden * width, width, bias=False)
         self.gain = nn.Parameter(torch.ones(heads, 1, 1))  # of the scores
         self.film = zeroed(nn.Linear(width, 6 * width)) if time else None
         nn.init.zeros_(self.mix.weight)
@@ -158,44 +166,35 @@ class TextBlock(nn.Module):
         | None = None,  # (batch, width) the condition, for a timed block
     ) -> Tensor:  # (batch, L, width)
         B, L, D = x.shape
-        s1, b1, g1, s2, b2, g2 = self.told(e)
-        h = self.near1(self.speak(_norm(x), s1, b1))
-        q, k, v = (
-            self.qkv(h).view(B, L, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        )  # (batch, heads, L, width / heads)
+        s1, b1, g1, s2, b2, g2 = self.condition(e)
+        h = self.near1(self.modulate(_norm(x), s1, b1))
+        parts = self.qkv(h).view(B, L, 3, self.heads, -1)
+        q, k, v = parts.permute(2, 0, 3, 1, 4)  # (batch, heads, L, d)
         q, k = rotate(_norm(q), *turn) * self.gain, rotate(_norm(k), *turn)
         h = F.scaled_dot_product_attention(
             q, k, v, is_causal=self.causal, scale=self.scale
         )
-        x = self.add(x, self.mix(h.transpose(1, 2).reshape(B, L, D)), g1)
-        h = self.near2(self.speak(_norm(x), s2, b2))
-        return self.add(x, self.down(F.relu(self.up(h)).square()), g2)
+        x = self.residual(x, self.mix(h.transpose(1, 2).reshape(B, L, D)), g1)
+        h = self.near2(self.modulate(_norm(x), s2, b2))
+        return self.residual(x, self.down(F.relu(self.up(h)).square()), g2)
 
-    def told(self, e):
-        return (
-            (None,) * 6
-            if self.film is None
-            else self.film(e)[:, None].chunk(6, -1)
-        )  # scale, shift and gate of both halves
+    def condition(self, e):
+        "Scale, shift and gate of both halves; six times None without time."
+        if self.film is None:
+            return (None,) * 6
+        return self.film(e)[:, None].chunk(6, -1)
 
-    def speak(self, h, scale, shift):
-        return (
-            h if scale is None else torch.addcmul(h + shift, h, scale)
-        )  # (1 + scale) h + shift
+    def modulate(self, h, scale, shift):
+        "(1 + scale) h + shift."
+        return h if scale is None else torch.addcmul(h + shift, h, scale)
 
-    def add(self, x, h, gate):
-        return (
-            x + h if gate is None else torch.addcmul(x + h, h, gate)
-        )  # x + (1 + gate) h
+    def residual(self, x, h, gate):
+        "x + (1 + gate) h."
+        return x + h if gate is None else torch.addcmul(x + h, h, gate)
 
-# %% ../nbs/13_transformer.ipynb #9d8d86f4
-def letter_frequencies(
-    tokens: Tensor,  # (n,) whole numbers in 0..K-1, memory-mapped or not
-    K: int,  # symbols
-    smooth: float = 0.5,  # added to each count, above 0
-) -> Tensor:  # (K,) float32
-    "log((count + smooth) / (n + K smooth)) of each symbol, in nats. Raises TypeError, ValueError."
-    check_count(K, "K")
+# %% ../nbs/13_transformer.ipynb #13-whole
+def _check_whole(tokens):
+    "Refuse what is no tensor of whole numbers."
     if (
         not isinstance(tokens, Tensor)
         or tokens.is_floating_point()
@@ -205,6 +204,18 @@ def letter_frequencies(
         raise TypeError(
             f"tokens: expected a tensor of whole numbers, got {getattr(tokens, 'dtype', type(tokens).__name__)}"
         )
+
+# %% ../nbs/13_transformer.ipynb #9d8d86f4
+def letter_frequencies(
+    tokens: Tensor,  # (n,) whole numbers in 0..K-1, memory-mapped or not
+    K: int,  # symbols
+    smooth: float = 0.5,  # added to each count, above 0
+) -> Tensor:  # (K,) float32
+    """log((count + smooth) / (n + K smooth)) of each symbol, in nats. Raises
+    TypeError, ValueError.
+    """
+    check_count(K, "K")
+    _check_whole(tokens)
     smooth = check_number(smooth, "smooth", above=0)
     n = torch.zeros(K, dtype=torch.float64)
     for part in tokens.flatten().split(1 << 24):
@@ -213,10 +224,32 @@ def letter_frequencies(
         )  # a piece at a time
     return ((n + smooth) / (n.sum() + K * smooth)).log().float()
 
+# %% ../nbs/13_transformer.ipynb #13-sizes
+def _check_sizes(K, N, outputs, time, causal):
+    "Refuse sizes and switches that make no network; K, N, outputs."
+    K, N = check_count(K, "K"), check_count(N, "N", K)
+    outputs = K if outputs is None else check_count(outputs, "outputs")
+    for name, v in {"time": time, "causal": causal}.items():
+        if not isinstance(v, bool):
+            raise TypeError(f"{name}: expected True or False, got {v!r}")
+    return K, N, outputs
+
+
+def _check_frequencies(frequencies, outputs):
+    "Refuse frequencies that do not fit the head."
+    if check_finite(frequencies, "frequencies").shape != (outputs,):
+        raise ValueError(
+            f"frequencies: expected shape {(outputs,)}, "
+            f"got {tuple(frequencies.shape)}"
+        )
+
 # %% ../nbs/13_transformer.ipynb #27d7c053
 class TextNet(Network):
-    """A transformer for text: `net(x_t, t)` gives `outputs` numbers a place, (batch, L, outputs), for any L. Fresh, they are `frequencies`
-    (zeros if None), whatever x_t and t. Without `time` it never looks at t. Raises TypeError or ValueError, naming the argument."""
+    """A transformer for text: `net(x_t, t)` gives `outputs` numbers a place,
+    (batch, L, outputs), for any L. Fresh, they are `frequencies` (zeros if
+    None), whatever x_t and t. Without `time` it never looks at t. Raises
+    TypeError or ValueError, naming the argument.
+    """
 
     def __init__(
         self,
@@ -229,94 +262,71 @@ class TextNet(Network):
         | None = None,  # numbers a place: None for K logits; N for log-scores
         hidden: int = 4,  # inner layer of a block, times width
         near: int = 5,  # places that `Near` mixes
-        time: bool = False,  # True: every block is told t
-        causal: bool = False,  # True: a place sees itself and what is left of it
+        time: bool = False,  # True: every block depends on t
+        causal: bool = False,  # True: a place sees itself and its left
         frequencies: Tensor | None = None,
     ):  # (outputs,) what the head says at first, from `letter_frequencies`
         super().__init__()
-        K, N = check_count(K, "K"), check_count(N, "N", K)
-        outputs = K if outputs is None else check_count(outputs, "outputs")
-        for name, v in {"time": time, "causal": causal}.items():
-            if not isinstance(v, bool):
-                raise TypeError(f"{name}: expected True or False, got {v!r}")
-        self.arguments = dict(
-            K=K,
-            N=N,
-            width=width,
-            heads=heads,
-            depth=depth,
-            outputs=outputs,
-            hidden=hidden,
-            near=near,
-            time=time,
-            causal=causal,
-        )
-        self.K, self.N, self.outputs, self.causal, self.head_size = (
-            K,
-            N,
-            outputs,
-            causal,
-            check_count(width, "width") // check_count(heads, "heads"),
-        )
-        self.emb, self.near = nn.Embedding(N, width), Near(width, near, causal)
-        self.time = (
-            nn.Sequential(nn.Linear(32, width), nn.SiLU()) if time else None
-        )
-        self.blocks = nn.ModuleList(
-            TextBlock(
-                width, heads, check_count(hidden, "hidden"), near, time, causal
-            )
-            for _ in range(check_count(depth, "depth"))
-        )
+        K, N, outputs = _check_sizes(K, N, outputs, time, causal)
+        sizes = dict(K=K, N=N, width=width, heads=heads, depth=depth)
+        sizes.update(outputs=outputs, hidden=hidden, near=near)
+        self.arguments = dict(sizes, time=time, causal=causal)
+        self.K, self.N, self.outputs, self.causal = K, N, outputs, causal
+        width, heads = check_count(width, "width"), check_count(heads, "heads")
+        self.head_size = width // heads
+        self.emb = nn.Embedding(N, width)
+        self.near = Near(width, near, causal)
+        self.time = None
+        if time:
+            self.time = nn.Sequential(nn.Linear(32, width), nn.SiLU())
+        block = width, heads, check_count(hidden, "hidden"), near, time, causal
+        depth = check_count(depth, "depth")
+        self.blocks = nn.ModuleList(TextBlock(*block) for _ in range(depth))
         self.head = zeroed(nn.Linear(width, outputs))
         if frequencies is not None:
-            if check_finite(frequencies, "frequencies").shape != (outputs,):
-                raise ValueError(
-                    f"frequencies: expected shape {(outputs,)}, got {tuple(frequencies.shape)}"
-                )
+            _check_frequencies(frequencies, outputs)
             with torch.no_grad():
                 self.head.bias.copy_(frequencies)
-
-    def check(self, x_t, t=None, y=None):
-        "Refuse what the network cannot read."
-        if check_states(x_t, self.N, "x_t").ndim != 2 or not x_t.shape[1]:
-            raise ValueError(
-                f"x_t: expected shape (batch, L) with L of at least 1, got {tuple(x_t.shape)}"
-            )
-        if y is not None:
-            raise ValueError("y: expected None, this network knows no classes")
-        if self.time is None:
-            return
-        if t is None:
-            raise ValueError(
-                "t: expected times for a network made with time=True, got None"
-            )
-        check_times(t, "t", len(x_t))
 
     def forward(
         self,
         x_t: Tensor,  # (batch, L) int64 in 0..N-1
-        t=None,  # (batch,) or one number, in [0, 1]; not looked at without `time`
+        t=None,  # (batch,) or one number, in [0, 1]; ignored without `time`
         y: None = None,  # no classes: here so that samplers may pass None
     ) -> Tensor:  # (batch, L, outputs)
         "Logits or log-scores in the parameters' dtype."
         dtype, e = self.head.weight.dtype, None
         if self.time is not None:
-            e = self.time(
-                sinusoid(self.times(t, x_t), 32, math.pi / 2, 50 * math.pi).to(
-                    dtype
-                )
-            )
+            times = self.times(t, x_t)
+            waves = sinusoid(times, 32, math.pi / 2, 50 * math.pi)
+            e = self.time(waves.to(dtype))
         turn = _turns(x_t.shape[1], self.head_size, 1 / 200, x_t.device, dtype)
         x = _norm(self.near(_norm(self.emb(x_t))))
         for block in self.blocks:
             x = block(x, turn, e)
         return self.head(_norm(x))
 
-# %% ../nbs/13_transformer.ipynb #99da5009
-def _check_head(
-    answer, x_t, states, name
-):  # states None: as many as the answer has
+# %% ../nbs/13_transformer.ipynb #13-reads
+@patch
+def check(self: TextNet, x_t, t=None, y=None):
+    "Refuse what the network cannot read."
+    if check_states(x_t, self.N, "x_t").ndim != 2 or not x_t.shape[1]:
+        raise ValueError(
+            f"x_t: expected shape (batch, L) with L of at least 1, got {tuple(x_t.shape)}"
+        )
+    if y is not None:
+        raise ValueError("y: expected None, this network knows no classes")
+    if self.time is None:
+        return
+    if t is None:
+        raise ValueError(
+            "t: expected times for a network made with time=True, got None"
+        )
+    check_times(t, "t", len(x_t))
+
+# %% ../nbs/13_transformer.ipynb #13-line-23
+def _check_head(answer, x_t, states, name):
+    "Refuse an answer that does not fit x_t; None: as many states as it has."
     if not isinstance(answer, Tensor) or not answer.is_floating_point():
         raise TypeError(
             f"{name}: expected a float tensor, got {getattr(answer, 'dtype', type(answer).__name__)}"
@@ -329,28 +339,27 @@ def _check_head(
             f"{name}: expected shape {(*x_t.shape, '...')}, got {tuple(answer.shape)}"
         )
 
-
+# %% ../nbs/13_transformer.ipynb #99da5009
 def subs(
-    logits: Tensor,  # (batch, *shape, K), or K + 1 of which the last is the mask's
+    logits: Tensor,  # (batch, *shape, K), or K + 1, the mask's the last
     x_t: Tensor,  # (batch, *shape) states in 0..K
     mask: int,  # the mask, K
 ) -> Tensor:  # log-probabilities of x_0, the shape of `logits`
-    """MDLM's SUBS (Sahoo et al. 2024): x_0 is never a mask, and a token that is shown is kept.
-    Exactly: -inf for the mask and for every symbol but the shown one, whose log-probability is 0. Raises TypeError, ValueError."""
+    """MDLM's SUBS (Sahoo et al. 2024): x_0 is never a mask, and a token that
+    is shown is kept. Exactly: -inf for the mask and for every symbol but
+    the shown one, whose log-probability is 0. Raises TypeError, ValueError.
+    """
     _check_head(logits, x_t, check_count(mask, "mask") + 1, "logits")
     if logits.shape[-1] not in (mask, mask + 1):
         raise ValueError(
-            f"logits: expected {mask} or {mask + 1} numbers a place, got {logits.shape[-1]}"
+            f"logits: expected {mask} or {mask + 1} numbers a place, "
+            f"got {logits.shape[-1]}"
         )
     if logits.shape[-1] > mask:
-        logits = torch.cat(
-            [logits[..., :mask], torch.full_like(logits[..., :1], -math.inf)],
-            -1,
-        )
-    hidden, symbol = (
-        (x_t == mask)[..., None],
-        torch.arange(logits.shape[-1], device=x_t.device),
-    )
+        never = torch.full_like(logits[..., :1], -math.inf)
+        logits = torch.cat([logits[..., :mask], never], -1)
+    hidden = (x_t == mask)[..., None]
+    symbol = torch.arange(logits.shape[-1], device=x_t.device)
     kept = torch.where(symbol == x_t[..., None], 0.0, -math.inf).to(logits)
     return torch.where(hidden, logits.log_softmax(-1), kept)
 
@@ -359,11 +368,13 @@ def log_score(
     answer: Tensor,  # (batch, *shape, N), what a network says
     x_t: Tensor,  # (batch, *shape) states in 0..N-1
 ) -> Tensor:  # (batch, *shape, N)
-    "log of the concrete score p_t(y) / p_t(x_t): the answer, set to 0 at the present token (Lou et al. 2024, SEDD). Raises TypeError, ValueError."
+    """log of the concrete score p_t(y) / p_t(x_t): the answer, set to 0 at the
+    present token (Lou et al. 2024, SEDD). Raises TypeError, ValueError.
+    """
     _check_head(answer, x_t, None, "answer")
     return answer.scatter(-1, x_t[..., None], 0.0)
 
-# %% ../nbs/13_transformer.ipynb #0f906843
+# %% ../nbs/13_transformer.ipynb #13-line-29
 def text_optimizers(
     net: nn.Module,  # a TextNet
     muon_lr: float = 0.025,  # of the blocks' matrices
@@ -371,30 +382,36 @@ def text_optimizers(
     adam_lr: float = 4e-3,  # of everything else
     betas: tuple = (0.9, 0.95),  # AdamW's
 ) -> list[Optimizer]:  # for `fit`
-    "Muon (chapter 10) for the blocks' four matrices, AdamW for embedding, neighbours, conditioning, gains and head."
-    named = {
-        n.replace("_orig_mod.", ""): p for n, p in net.named_parameters()
-    }  # `torch.compile` puts this in front
-    inner = {
-        n
-        for n in named
-        if n.startswith("blocks.")
-        and n.endswith(("qkv.weight", "mix.weight", "up.weight", "down.weight"))
-    }
+    """Muon (chapter 10) for the blocks' four matrices, AdamW for embedding,
+    neighbours, conditioning, gains and head.
+    """
+    ends = "qkv.weight", "mix.weight", "up.weight", "down.weight"
+    inner, other = [], []
+    for name, p in net.named_parameters():
+        name = name.replace("_orig_mod.", "")  # of `torch.compile`
+        matrix = name.startswith("blocks.") and name.endswith(ends)
+        (inner if matrix else other).append(p)
+    options = dict(lr=adam_lr, betas=betas, weight_decay=0.0, fused=True)
     return [
-        Muon(
-            [named[n] for n in named if n in inner],
-            lr=muon_lr,
-            momentum=momentum,
-        ),
-        torch.optim.AdamW(
-            [named[n] for n in named if n not in inner],
-            lr=adam_lr,
-            betas=betas,
-            weight_decay=0.0,
-            fused=True,
-        ),
+        Muon(inner, lr=muon_lr, momentum=momentum),
+        torch.optim.AdamW(other, **options),
     ]
+
+# %% ../nbs/13_transformer.ipynb #0f906843
+def _noise_of(system, seed, steps):
+    "The system's noise; one with `done` also receives the share of the steps."
+    check_count(steps, "steps")
+    # a resumed run knows its step by the noise
+    step_of = {step_generator(seed, i).initial_seed(): i for i in range(steps)}
+    curriculum = "done" in inspect.signature(system.noise).parameters
+
+    def noise(x, generator):
+        if not curriculum:
+            return system.noise(x.long(), generator)
+        done = step_of[generator.initial_seed()] / steps
+        return system.noise(x.long(), generator, done=done)
+
+    return noise
 
 
 def train_text(
@@ -418,23 +435,7 @@ def train_text(
             raise TypeError(
                 f"system: expected noise(x_0, generator) and loss(model, ...), got {type(system).__name__} without {what}"
             )
-    step_of = {
-        step_generator(seed, i).initial_seed(): i
-        for i in range(check_count(steps, "steps"))
-    }  # a resumed run knows its step by the noise
-    curriculum = "done" in inspect.signature(system.noise).parameters
-
-    def noise(x, generator):
-        return system.noise(
-            x.long(),
-            generator,
-            **(
-                {"done": step_of[generator.initial_seed()] / steps}
-                if curriculum
-                else {}
-            ),
-        )
-
+    noise = _noise_of(system, seed, steps)
     device = next(net.parameters()).device
     config = TrainConfig(
         steps=steps,
@@ -462,7 +463,7 @@ def train_text(
     net.eval().to(device)
     return result
 
-# %% ../nbs/13_transformer.ipynb #1ea6c971
+# %% ../nbs/13_transformer.ipynb #13-line-31
 @dataclass
 class ExactBits:
     "Bits per character that are no bound: the cost of each window under the model's own law."
@@ -480,21 +481,33 @@ class ExactBits:
         return f"{self.total:.4f} bits/char, exact, standard error over windows {self.stderr_data:.4f}, {self.items} windows of {self.length}"
 
 
+def _check_causal(model):
+    "Refuse a network that says of itself that it is not causal."
+    if getattr(model, "causal", True) is False:
+        raise ValueError(
+            "model: expected a causal network, "
+            "got one that sees the letters it shall guess"
+        )
+
+
+def _check_shape(shape):
+    "Batch and length of a shape."
+    if not isinstance(shape, tuple) or len(shape) != 2:
+        raise TypeError(f"shape: expected a tuple (batch, L), got {shape!r}")
+    return tuple(check_count(n, "shape") for n in shape)
+
+# %% ../nbs/13_transformer.ipynb #1ea6c971
 @dataclass
 class NextLetter:
-    "The autoregressive model p(x) = prod_i p(x_i | x_1..x_{i-1}), the first letter included. State K tells the network that a text starts. Raises TypeError, ValueError."
+    """The autoregressive model p(x) = prod_i p(x_i | x_1..x_{i-1}), the first
+    letter included. State K tells the network that a text starts. Raises
+    TypeError, ValueError.
+    """
 
     K: int  # symbols; the network needs N = K + 1 states, causal=True
 
     def __post_init__(self):
         check_count(self.K, "K")
-
-    def check(self, x_0):
-        "Refuse what is no batch of windows."
-        if check_states(x_0, self.K, "x_0").ndim != 2 or not x_0.numel():
-            raise ValueError(
-                f"x_0: expected shape (batch, L), not empty, got {tuple(x_0.shape)}"
-            )
 
     def shifted(
         self,
@@ -505,10 +518,7 @@ class NextLetter:
 
     def ask(self, model, x_0):
         "Logits of every next letter, at once."
-        if getattr(model, "causal", True) is False:
-            raise ValueError(
-                "model: expected a causal network, got one that sees the letters it shall guess"
-            )
+        _check_causal(model)
         return check_logits(model(self.shifted(x_0), None, None), x_0, self.K)
 
     def noise(
@@ -522,62 +532,55 @@ class NextLetter:
         "-log p of a window over its length: nats per character, (batch,)."
         return {"loss": cross_entropy(self.ask(model, x_0), x_0).mean(1)}
 
-    @torch.no_grad()
-    def bits(
-        self,
-        model: nn.Module,
-        x_0: Tensor,  # (items, L) held-out windows, at least 2
-        batch_size: int = 100,  # windows a network call
-    ) -> ExactBits:
-        "-log2 p(x_0) per character, exact, every character paid for."
-        self.check(x_0)
-        check_count(len(x_0), "x_0: number of windows", 2)
-        check_count(batch_size, "batch_size")
-        each = torch.cat(
-            [
-                cross_entropy(self.ask(model, x), x).mean(1).cpu().double()
-                for x in x_0.split(batch_size)
-            ]
-        ) / math.log(2)
-        return ExactBits(
-            each.mean().item(),
-            (each.std() / len(each) ** 0.5).item(),
-            *x_0.shape,
-            each,
-        )
+# %% ../nbs/13_transformer.ipynb #13-more-54
+@patch
+@torch.no_grad()
+def bits(
+    self: NextLetter,
+    model: nn.Module,
+    x_0: Tensor,  # (items, L) held-out windows, at least 2
+    batch_size: int = 100,  # windows a network call
+) -> ExactBits:
+    "-log2 p(x_0) per character, exact, every character paid for."
+    self.check(x_0)
+    check_count(len(x_0), "x_0: number of windows", 2)
+    check_count(batch_size, "batch_size")
+    calls = [
+        cross_entropy(self.ask(model, x), x).mean(1)
+        for x in x_0.split(batch_size)
+    ]
+    each = torch.cat([v.cpu().double() for v in calls]) / math.log(2)
+    stderr = (each.std() / len(each) ** 0.5).item()
+    return ExactBits(each.mean().item(), stderr, *x_0.shape, each)
 
-    @torch.no_grad()
-    def sample(
-        self,
-        model: nn.Module,
-        shape: tuple,  # (batch, L)
-        generator: torch.Generator | None = None,  # where the draws come from
-        temperature: float = 1.0,  # see `temper`
-        progress: bool = False,  # show a bar
-    ) -> Sample:
-        "Texts, letter by letter: L network calls. Draws in float64."
-        if not isinstance(shape, tuple) or len(shape) != 2:
-            raise TypeError(
-                f"shape: expected a tuple (batch, L), got {shape!r}"
-            )
-        B, L = (check_count(n, "shape") for n in shape)
-        start, home = clock.perf_counter(), next(model.parameters()).device
-        x = torch.zeros(B, 0, dtype=torch.int64, device=home)
-        for i in tqdm(range(L), disable=not progress, desc="sampling"):
-            logits = self.ask(model, F.pad(x, (0, 1)))[
-                :, -1
-            ]  # the last letter is not looked at
-            x = torch.cat(
-                [
-                    x,
-                    draw(
-                        temper(
-                            logits.double() if has_float64(home) else logits,
-                            temperature,
-                        ).softmax(-1),
-                        generator,
-                    )[:, None],
-                ],
-                1,
-            )
-        return Sample(x, L, clock.perf_counter() - start)
+# %% ../nbs/13_transformer.ipynb #13-more-56
+@patch
+@torch.no_grad()
+def sample(
+    self: NextLetter,
+    model: nn.Module,
+    shape: tuple,  # (batch, L)
+    generator: torch.Generator | None = None,  # where the draws come from
+    temperature: float = 1.0,  # see `temper`
+    progress: bool = False,  # show a bar
+) -> Sample:
+    "Texts, letter by letter: L network calls. Draws in float64."
+    B, L = _check_shape(shape)
+    start, device = clock.perf_counter(), next(model.parameters()).device
+    x = torch.zeros(B, 0, dtype=torch.int64, device=device)
+    for _ in tqdm(range(L), disable=not progress, desc="sampling"):
+        # the last letter, which `pad` adds, is not read
+        logits = self.ask(model, F.pad(x, (0, 1)))[:, -1]
+        wide = logits.double() if has_float64(device) else logits
+        rows = temper(wide, temperature).softmax(-1)
+        x = torch.cat([x, draw(rows, generator)[:, None]], 1)
+    return Sample(x, L, clock.perf_counter() - start)
+
+# %% ../nbs/13_transformer.ipynb #13-window
+@patch
+def check(self: NextLetter, x_0):
+    "Refuse what is no batch of windows."
+    if check_states(x_0, self.K, "x_0").ndim != 2 or not x_0.numel():
+        raise ValueError(
+            f"x_0: expected shape (batch, L), not empty, got {tuple(x_0.shape)}"
+        )
