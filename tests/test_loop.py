@@ -11,7 +11,6 @@ from discrete_diffusion.forward import (
     Absorbing,
     Schedule,
     Uniform,
-    absorbs,
     gaussian_kernel,
     linear_schedule,
     polynomial_schedule,
@@ -21,9 +20,12 @@ from discrete_diffusion.sampling import (
     Denoise,
     Moment,
     ancestral,
+    forth,
+    hold,
     reverse_rows,
     sample,
     sampler_law,
+    stay,
     steps_down,
     temper,
 )
@@ -93,37 +95,17 @@ def annealed(now):
     return reverse_rows(now.kernel, p_0, now.x, now.s, now.t, now.reads)
 
 
-def keep(given):
-    "Given tokens, noised to the time of the state where there is no mask."
-
-    def rows(now):
-        known = given.clamp_min(0).expand(now.x.shape)
-        stay = one_hot(now.x, now.kernel.N).double()
-        put = one_hot(known, now.kernel.N).double()
-        if not absorbs(now.kernel) and now.s is not None:
-            put = now.kernel.probs(known, now.s)
-        return torch.where((given >= 0)[:, None], put, stay)
-
-    return rows
-
-
-def forth(now):
-    "The forward process, as a move: from t to a later time."
-    eye = one_hot(torch.arange(now.kernel.N), now.kernel.N).double()
-    return (eye @ now.kernel.matrix(now.t, now.s))[now.x]
-
-
-def way(kernel, steps, step=ancestral, then=None, at_the_end=False):
+def way(kernel, steps, step=ancestral, then=None):
     "Moves down to time 0, each followed by one that stays."
     moves = []
     for k, (t, s) in enumerate(steps_down(kernel, steps)):
         moves.append((step, t, s))
-        if then is not None and (s or at_the_end):
-            moves.append((then(k), s or 0.0, s))
+        if then is not None and s:
+            moves.append((then(k), s, s))
     return moves
 
 
-FIRST = keep(torch.tensor([2, -1]))
+FIRST = torch.tensor([2, -1])
 
 
 def back_and_forth(kernel):
@@ -156,14 +138,14 @@ SAMPLERS = {
         MASKS,
         "full",
         [
-            (FIRST, 1.0, 1.0),
-            *way(MASKS, 5, then=lambda k: FIRST, at_the_end=True),
+            (hold(stay, FIRST), 1.0, 1.0),
+            *way(MASKS, 5, hold(ancestral, FIRST)),
         ],
     ),
     "given tokens, noised": (
         Uniform(3, HALF),
         "full",
-        way(Uniform(3, HALF), 3, then=lambda k: FIRST, at_the_end=True),
+        way(Uniform(3, HALF), 3, hold(ancestral, FIRST, noised=True)),
     ),
     "back and forth": (NOISE, "full", back_and_forth(NOISE)),
 }
@@ -250,8 +232,8 @@ def test_what_the_steps_are_for():
     wanted = (wanted / wanted.sum()).flatten()
     for T in (16, 64):
         moves = [
-            (FIRST, 1.0, 1.0),
-            *way(MASKS, T, then=lambda k: FIRST, at_the_end=True),
+            (hold(stay, FIRST), 1.0, 1.0),
+            *way(MASKS, T, hold(ancestral, FIRST)),
         ]
         law = sampler_law(oracle(MASKS), MASKS, 2, moves)
         far.append(tv(law, wanted))
@@ -266,7 +248,7 @@ def test_a_start_is_taken():
     from_noise = sampler_law(net, NOISE, 2, moves)
     assert tv(law, WORLD.law) < tv(from_noise, WORLD.law) / 2
     start = all_states(3, 2).repeat(10, 1)
-    stays = [(lambda now: one_hot(now.x, 3).double(), 1.0, 1.0)]
+    stays = [(stay, 1.0, 1.0)]
     assert torch.equal(sample(net, NOISE, (90, 2), stays, start=start).x, start)
 
 
