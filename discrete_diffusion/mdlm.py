@@ -239,44 +239,52 @@ def order_bits(
 
 # %% ../nbs/15_mdlm.ipynb #7f425b99
 class Remember:
-    "A network that is not told the time, asked only about sequences that have masks and have changed since its last answer."
+    """A network that is not told the time, asked only about sequences that have
+    masks and have changed since its last answer; with labels and without, each
+    for itself. `calls` counts network calls, `asked` the sequences in them."""
 
     def __init__(
         self,
-        model: Callable,  # model(x_t, t, y) -> logits (batch, L, K)
-        mask: int,
-    ):  # the mask's state
-        self.model, self.mask, self.calls, self.asked, self.x = (
-            model,
-            mask,
-            0,
-            0,
-            None,
-        )
+        model: Callable,  # model(x_t, t, y) -> logits (batch, *shape, K)
+        mask: int,  # the mask's state
+    ):
+        self.model, self.mask = model, mask
+        self.calls = self.asked = 0
+        self.last = {}  # with labels? -> the last question and its answer
+
+    @property
+    def reads(self) -> str | None:
+        "What the network's answer means, if it says so."
+        return getattr(self.model, "reads", None)
+
+    def _news(self, last, x_t, y):
+        "Which sequences must be asked about, (batch,)."
+        if last is None or last[0].shape != x_t.shape:
+            return torch.ones(len(x_t), dtype=torch.bool, device=x_t.device)
+        other = (last[0] != x_t).flatten(1).any(1)
+        if y is not None:
+            other = other | (last[1] != y)
+        return other & (x_t == self.mask).flatten(1).any(1)
 
     def __call__(
-        self, x_t: Tensor, t=None, y: None = None
-    ) -> (
-        Tensor
-    ):  # logits; those of a sequence without masks are stale, nobody needs them
-        "`calls` counts network calls, `asked` the sequences in them."
-        known = self.x is not None and self.x.shape == x_t.shape
-        new = (
-            ((self.x != x_t).any(1) & (x_t == self.mask).any(1))
-            if known
-            else torch.ones(len(x_t), dtype=torch.bool, device=x_t.device)
-        )
+        self, x_t: Tensor, t: Tensor | None = None, y: Tensor | None = None
+    ) -> Tensor:
+        "Logits; those of a sequence without masks are stale, nobody needs them."
+        last = self.last.get(y is None)
+        new = self._news(last, x_t, y)
+        out = None if last is None else last[2]
         if bool(new.any()):
-            fresh = call_network(self.model, x_t[new], None)
+            labels = None if y is None else y[new]
+            fresh = call_network(self.model, x_t[new], None, labels)
             self.calls += 1
             self.asked += int(new.sum())
-            if known:
-                self.out = self.out.clone()
-                self.out[new] = fresh
+            if bool(new.all()):
+                out = fresh
             else:
-                self.out = fresh
-        self.x = x_t
-        return self.out
+                out = out.clone()
+                out[new] = fresh
+        self.last[y is None] = x_t, y, out
+        return out
 
 
 def _given(given, shape, K):

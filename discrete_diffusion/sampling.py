@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['temper', 'top_p', 'guide', 'Denoise', 'time_grid', 'steps_down', 'reverse_rows', 'Moment', 'ancestral', 'Sample',
-           'sample', 'sampler_law', 'stay', 'hold', 'forth', 'device_of', 'correction_count', 'check_reads']
+           'sample', 'sampler_law', 'stay', 'check_given', 'hold', 'forth', 'device_of', 'correction_count',
+           'check_reads']
 
 # %% ../nbs/08_sampling.ipynb #6c6f9095
 import math, time
@@ -436,22 +437,46 @@ def stay(now: Moment) -> Float[Tensor, "batch *shape N"]:
     return wide(one_hot(now.x, now.kernel.N))
 
 
+def check_given(
+    given: Tensor,  # tokens, -1 where one is free
+    shape: tuple,  # (batch, *shape) of the states
+    K: int,  # clean symbols
+) -> Tensor:  # given, (batch, *shape)
+    "Given tokens for each item. Raises TypeError, ValueError."
+    if not isinstance(given, Tensor) or given.dtype != torch.int64:
+        came = getattr(given, "dtype", type(given).__name__)
+        raise TypeError(
+            "given: expected an int64 tensor, -1 where a token is free, "
+            f"got {came}"
+        )
+    if given.shape not in (shape, shape[1:]):
+        raise ValueError(
+            f"given: expected shape {tuple(shape)} or {tuple(shape[1:])}, "
+            f"got {tuple(given.shape)}"
+        )
+    if given.min() < -1 or given.max() >= K:
+        raise ValueError(
+            f"given: expected symbols in 0..{K - 1}, -1 where free, "
+            f"got values from {given.min().item()} to {given.max().item()}"
+        )
+    return given.expand(shape)
+
+
 def hold(
     step: Callable,  # any step
     given: Int64[Tensor, "..."],  # (*shape) or (batch, *shape); -1 where free
     noised: bool = False,  # give them noised to the time that is reached
 ) -> Callable:  # a step
     "A step that holds given tokens, clean or noised anew in each move."
-    wanted = given.clamp_min(0)
 
     def held(now: Moment) -> Float[Tensor, "batch *shape N"]:
         rows = step(now)
-        known = wanted.to(now.x.device).expand(now.x.shape)
+        wanted = check_given(given, now.x.shape, now.kernel.K).to(rows.device)
+        known = wanted.clamp_min(0)
         fixed = one_hot(known, rows.shape[-1])
         if noised and now.s is not None:
             fixed = now.kernel.probs(known, now.s)
-        is_given = (given >= 0).to(now.x.device)
-        return torch.where(is_given[..., None], fixed.to(rows), rows)
+        return torch.where((wanted >= 0)[..., None], fixed.to(rows), rows)
 
     return held
 

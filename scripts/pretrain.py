@@ -276,8 +276,9 @@ def text(a, say, name, what, use, build, source, defaults, sample=None):
 def masked(a, say):
     "Chapter 15's masked diffusion on tiny Shakespeare, with more layers, longer windows and more steps."
     from discrete_diffusion.forward import Absorbing, linear_schedule
-    from discrete_diffusion.mdlm import MaskedText
-    from discrete_diffusion.samplers import leap, remask
+    from discrete_diffusion.mdlm import MaskedText, Remember
+    from discrete_diffusion.samplers import remask, way_back
+    from discrete_diffusion.sampling import sample as draw_along
     from discrete_diffusion.transformer import TextNet, letter_frequencies
 
     def build(K, tokens):
@@ -294,13 +295,11 @@ def masked(a, say):
         return net, system, noise
 
     def sample(system, net, shape, generator):
-        return leap(
-            net,
+        return draw_along(
+            Remember(net, system.kernel.mask),
             system.kernel,
             shape,
-            768,
-            method=remask(0.04, "cap"),
-            time_free=True,
+            way_back(system.kernel, 768, remask(0.04, "cap")),
             generator=generator,
         )
 
@@ -309,7 +308,7 @@ def masked(a, say):
         say,
         "masked",
         "Shakespeare by characters: masked diffusion without time (chapter 15)",
-        "leap(net, Absorbing(65, linear_schedule()), (4, 256), 768, method=remask(.04, 'cap'), time_free=True)",
+        "sample(Remember(net, 65), masks := Absorbing(65, linear_schedule()), (4, 256), way_back(masks, 768, remask(.04, 'cap')))",
         build,
         "tinyshakespeare",
         (7000, 8, 256, 256),

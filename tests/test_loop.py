@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from discrete_diffusion.ctmc import leap_rows, reverse_rates, score_from_full
+from discrete_diffusion.ctmc import leap_rows
 from discrete_diffusion.forward import (
     Absorbing,
     Schedule,
@@ -16,6 +16,18 @@ from discrete_diffusion.forward import (
     polynomial_schedule,
 )
 from discrete_diffusion.posterior import reverse_eq4
+from discrete_diffusion.samplers import (
+    euler,
+    first_jump,
+    forward_backward,
+    frozen_rates,
+    gibbs,
+    hold_all,
+    remask,
+    scores,
+    tweedie,
+    way_back,
+)
 from discrete_diffusion.sampling import (
     Denoise,
     Moment,
@@ -43,11 +55,15 @@ WORLD = random_world(3, 2, seed=1)
 NOISE = Uniform(3, polynomial_schedule(1.5))
 MASKS = Absorbing(3, linear_schedule())
 HALF = Schedule(lambda t: 0.6 * (1 - t), "0.6 (1 - t)")
+SLOW = Schedule(lambda t: 1 - 0.9 * t**2, "1 - 0.9 t^2")
+LEAVES, MASKS_LEAVE = Uniform(3, SLOW), Absorbing(3, SLOW)
 GIVEN = gaussian_kernel(3, torch.full((12,), 0.3))
 
 
 def oracle(kernel, reads="full"):
     "The perfect network of the world."
+    if reads == "score":
+        return score_network(kernel)
     posterior = full_posterior if reads == "full" else loo_posterior
 
     def net(x_t, t, y=None):
@@ -70,11 +86,21 @@ def mean_of_rates(now):
     "An Euler step with the mean of the reverse rates at both ends."
     if now.kernel.alpha(now.t) <= 0 or not now.s:
         return ancestral(now)
-    both = []
-    for moment in (now, now.at(now.s)):
-        score = score_from_full(now.kernel, moment.full(), now.x, moment.t)
-        both.append(reverse_rates(now.kernel, score, now.x, moment.t))
-    return leap_rows(sum(both) / 2, now.x, now.s, now.t)
+    both = frozen_rates(now) + frozen_rates(now.at(now.s))
+    return leap_rows(both / 2, now.x, now.s, now.t)
+
+
+def score_network(kernel):
+    "A network that answers log-scores."
+    net = oracle(kernel)
+
+    def answer(x_t, t, y=None):
+        ask = Denoise(net, 3)
+        s = scores(Moment(kernel, x_t, None, float(t[0]), ask, "full"))
+        return s.log()
+
+    answer.reads = "score"
+    return answer
 
 
 def redraw(place):
@@ -148,6 +174,36 @@ SAMPLERS = {
         way(Uniform(3, HALF), 3, hold(ancestral, FIRST, noised=True)),
     ),
     "back and forth": (NOISE, "full", back_and_forth(NOISE)),
+    "Euler": (NOISE, "leave-one-out", way_back(NOISE, 5, euler)),
+    "Euler, masks": (MASKS, "full", way_back(MASKS, 5, euler)),
+    "first jump": (NOISE, "full", way_back(NOISE, 5, first_jump)),
+    "first jump, a noisy time 0": (
+        Absorbing(3, HALF),
+        "full",
+        way_back(Absorbing(3, HALF), 3, first_jump),
+    ),
+    "Tweedie": (NOISE, "full", way_back(NOISE, 5, tweedie)),
+    "remasking": (MASKS, "full", way_back(MASKS, 5, remask(0.5))),
+    "Gibbs": (NOISE, "full", way_back(NOISE, 5, first_jump, gibbs, 2)),
+    "Gibbs, masks": (MASKS, "full", way_back(MASKS, 5, corrector=gibbs)),
+    "forth and back": (
+        MASKS,
+        "full",
+        way_back(MASKS, 5, corrector=lambda turn: forward_backward()),
+    ),
+    "held": (
+        NOISE,
+        "full",
+        hold_all(way_back(NOISE, 5, euler, gibbs), FIRST, noised=True),
+    ),
+    "scores, Euler": (LEAVES, "score", way_back(LEAVES, 5, euler)),
+    "scores, first jump": (LEAVES, "score", way_back(LEAVES, 5, first_jump)),
+    "scores, Tweedie": (LEAVES, "score", way_back(LEAVES, 5, tweedie)),
+    "scores, masks": (
+        MASKS_LEAVE,
+        "score",
+        way_back(MASKS_LEAVE, 5, tweedie),
+    ),
 }
 
 
@@ -156,7 +212,8 @@ def by_enumeration(net, kernel, moves, **options):
     if not isinstance(moves, list):
         moves = [(ancestral, t, s) for t, s in steps_down(kernel, moves)]
     states = all_states(kernel.N, 2)
-    ask = Denoise(net, kernel.K, **options)
+    size = kernel.N if net.reads == "score" else kernel.K
+    ask = Denoise(net, size, **options)
     law = kernel.pi[states].prod(-1)
     for step, t, s in moves:
         after = torch.zeros(kernel.N, kernel.N, dtype=torch.float64)
@@ -264,3 +321,32 @@ def test_a_moment_has_both_posteriors(kernel):
     hidden = ~kernel.shown(x)
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a[hidden], b[hidden], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("step", [euler, first_jump, tweedie])
+@pytest.mark.parametrize(
+    "kernel", [LEAVES, MASKS_LEAVE], ids=["uniform", "masks"]
+)
+def test_one_law_whatever_the_network_answers(kernel, step):
+    moves = way_back(kernel, 6, step)
+    laws = [
+        sampler_law(oracle(kernel, reads), kernel, 2, moves)
+        for reads in ("full", "leave-one-out", "score")
+    ]
+    for law in laws[1:]:
+        torch.testing.assert_close(law, laws[0], rtol=0, atol=1e-10)
+
+
+def test_a_time_for_each_item():
+    seen = []
+
+    def net(x_t, t, y=None):
+        seen.append(t)
+        return torch.zeros(*x_t.shape, 3)
+
+    ask = Denoise(net, 3)
+    x, times = torch.zeros(2, 2).long(), torch.tensor([0.2, 0.7])
+    ask(x, times)
+    ask(x, 0.3)
+    assert torch.equal(seen[0], times.double())
+    assert seen[1].tolist() == [0.3, 0.3]
