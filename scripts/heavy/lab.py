@@ -140,11 +140,24 @@ def errors(page):
     ]
 
 
+PAINTED = """async image => {
+    try { await image.decode(); } catch { return null; }
+    const canvas = document.createElement('canvas');
+    canvas.width = image.naturalWidth;
+    canvas.height = image.naturalHeight;
+    canvas.getContext('2d').drawImage(image, 0, 0);
+    return canvas.toDataURL();
+}"""
+
+
 def picture(where):
-    return where.locator(
-        "img"
-    ).first.evaluate("""async i => { await i.decode();      // a widget's picture has a new address at each change: compare what is painted
-    const c = Object.assign(document.createElement('canvas'), {width: i.naturalWidth, height: i.naturalHeight}), g = c.getContext('2d'); g.drawImage(i, 0, 0); return c.toDataURL(); }""")
+    """What the picture paints: its address is new at each change, and a
+    change while the browser decodes ends the decoding, which starts anew."""
+    for _ in range(40):
+        if painted := where.locator("img").first.evaluate(PAINTED):
+            return painted
+        where.page.wait_for_timeout(50)
+    raise AssertionError("the picture cannot be decoded")
 
 
 def changes(page, where, was, seconds=5):
