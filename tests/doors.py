@@ -19,7 +19,7 @@ from discrete_diffusion.bounds import (
     uniform_rate,
 )
 from discrete_diffusion.ctmc import (
-    descend,
+    euler,
     euler_rows,
     leap_rows,
     loo_from_score,
@@ -29,6 +29,7 @@ from discrete_diffusion.ctmc import (
     reverse_rates,
     score_from_full,
     score_from_loo,
+    tweedie,
     tweedie_rows,
 )
 from discrete_diffusion.d3pm import D3PM, MaskedD3PM
@@ -62,19 +63,16 @@ from discrete_diffusion.losses import (
 from discrete_diffusion.mdlm import MaskedText, Remember, TimedMaskedText
 from discrete_diffusion.posterior import full_from_loo
 from discrete_diffusion.samplers import (
-    euler,
     first_hitting,
     forward_backward,
     gibbs,
     hold_all,
     remask,
-    tweedie,
     unmask,
     way_back,
 )
 from discrete_diffusion.sampling import (
     guide,
-    reverse_rows,
     sample,
     temper,
     top_p,
@@ -330,12 +328,10 @@ def _row_doors(name, k):
 
 def _jump_doors(name, k):
     def walked(at):
-        def rows(x_t, s, t):
-            now = at.put(torch.full((len(x_t),), t))
-            p = at.network(k)(x_t, now).softmax(-1)
-            return reverse_rows(k, p, x_t, s, t, "leave-one-out")
-
-        return descend(rows, k, (6, 5), 4, at.generator(), device=at.device).x
+        drawing = dict(generator=at.generator(), device=at.device)
+        return sample(
+            at.network(k), k, (6, 5), 4, reads="leave-one-out", **drawing
+        ).x
 
     yield f"{name}.beta", lambda at: k.beta(at.times())
     yield f"{name}.reveal_rate", lambda at: reveal_rate(k, at.times())
@@ -344,7 +340,7 @@ def _jump_doors(name, k):
     yield from _row_doors(name, k)
     if ends_clean(k):
         yield from _leap_doors(name, k)
-    yield f"{name}.descend", walked
+    yield f"{name}.walked", walked
 
 
 def ends_clean(k):

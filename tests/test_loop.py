@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from discrete_diffusion.ctmc import leap_rows
+from discrete_diffusion.ctmc import (
+    euler,
+    frozen_rates,
+    leap_rows,
+    scores,
+    tweedie,
+)
+from discrete_diffusion.flow import FlowMatching
 from discrete_diffusion.forward import (
     Absorbing,
     Schedule,
@@ -15,17 +22,13 @@ from discrete_diffusion.forward import (
     linear_schedule,
     polynomial_schedule,
 )
+from discrete_diffusion.mdlm import MaskedText
 from discrete_diffusion.posterior import reverse_eq4
 from discrete_diffusion.samplers import (
-    euler,
-    first_jump,
     forward_backward,
-    frozen_rates,
     gibbs,
     hold_all,
     remask,
-    scores,
-    tweedie,
     way_back,
 )
 from discrete_diffusion.sampling import (
@@ -41,6 +44,7 @@ from discrete_diffusion.sampling import (
     steps_down,
     temper,
 )
+from discrete_diffusion.sedd import ScoreEntropy, first_jump
 from discrete_diffusion.worlds import (
     all_states,
     full_posterior,
@@ -195,6 +199,21 @@ SAMPLERS = {
         NOISE,
         "full",
         hold_all(way_back(NOISE, 5, euler, gibbs), FIRST, noised=True),
+    ),
+    "a score system, corrected": (
+        NOISE,
+        "leave-one-out",
+        ScoreEntropy(NOISE).moves(5, "euler", corrections=2),
+    ),
+    "a flow, corrected": (
+        NOISE,
+        "leave-one-out",
+        FlowMatching(NOISE).moves(5, 0.5, "coin", corrections=2),
+    ),
+    "a masked text, corrected": (
+        MASKS,
+        "full",
+        MaskedText(MASKS).moves(5, corrections=2),
     ),
     "scores, Euler": (LEAVES, "score", way_back(LEAVES, 5, euler)),
     "scores, first jump": (LEAVES, "score", way_back(LEAVES, 5, first_jump)),

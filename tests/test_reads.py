@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from discrete_diffusion.ctmc import euler
 from discrete_diffusion.d3pm import D3PM
 from discrete_diffusion.evaluation import bits_per_dim
 from discrete_diffusion.flow import FlowMatching
@@ -14,13 +15,14 @@ from discrete_diffusion.forward import (
 )
 from discrete_diffusion.losses import bound, exact_bound, step_kl
 from discrete_diffusion.posterior import full_from_loo, reading
-from discrete_diffusion.samplers import euler, first_jump, way_back
+from discrete_diffusion.samplers import way_back
 from discrete_diffusion.sampling import (
     Denoise,
     reverse_rows,
     sample,
     sampler_law,
 )
+from discrete_diffusion.sedd import first_jump
 from discrete_diffusion.worlds import (
     all_states,
     loo_posterior,
