@@ -4,23 +4,21 @@
 
 # %% auto #0
 __all__ = ['rate_matrix', 'Jumps', 'gillespie', 'score_from_loo', 'score_from_full', 'loo_from_score', 'reveal_rate',
-           'reverse_rates', 'rates_from_loo', 'leap_rows', 'euler_rows', 'tweedie_rows', 'descend', 'descend_law',
-           'gauss_legendre']
+           'reverse_rates', 'rates_from_loo', 'leap_rows', 'euler_rows', 'tweedie_rows', 'scores', 'frozen_rates',
+           'without_rates', 'tweedie', 'euler', 'gauss_legendre']
 
 # %% ../nbs/11_ctmc.ipynb #3c69afb3
-import math, time
+import math
 from dataclasses import dataclass
-from collections.abc import Callable
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import one_hot, pad
-from tqdm.auto import tqdm
+from torch.nn.functional import one_hot
 from .core import *
-from .worlds import all_states, propagate
 from .forward import *
 from .posterior import *
-from .sampling import Sample, steps_down, time_grid
+from .sampling import Moment, ancestral
 
 # %% ../nbs/11_ctmc.ipynb #570cbd6b
 def rate_matrix(
@@ -399,97 +397,53 @@ def tweedie_rows(
     return rows if s is not None else rows[..., : kernel.K]
 
 # %% ../nbs/11_ctmc.ipynb #ff9d47b2
-def _ask_rows(rows, x, s, t, kernel):
-    "What `rows` answers, if it is probabilities over N or K states."
-    r = rows(x, s, t)
-    whole = (*x.shape, kernel.N)
-    got = tuple(r.shape) if isinstance(r, Tensor) else type(r).__name__
-    if got not in (whole, (*x.shape, kernel.K)):
-        raise ValueError(
-            f"rows: expected shape {whole}, got {got} at t = {t:.4g}"
-        )
-    return check_probs(r, f"rows at t = {t:.4g}")
+def scores(now: Moment) -> Float[Tensor, "batch *shape N"]:
+    "The concrete score p_t(y) / p_t(x) of each token, as the network sees it."
+    if now.reads == "score":
+        return now.answer
+    full = now.reads == "full" and not absorbs(now.kernel)
+    score = score_from_full if full else score_from_loo
+    return score(now.kernel, now.answer, now.x, now.t)
 
 
-def _check_descend(rows, shape):
-    if not callable(rows):
+def frozen_rates(now: Moment) -> Float[Tensor, "batch *shape N"]:
+    "The reverse rates out of each token's state; rows sum to zero."
+    if absorbs(now.kernel) and now.reads != "score":
+        return rates_from_loo(now.kernel, now.answer, now.x, now.t)
+    return reverse_rates(now.kernel, scores(now), now.x, now.t)
+
+
+def without_rates(now: Moment) -> bool:
+    """Is it a step without rates to freeze: from alpha(t) = 0 under uniform
+    noise, to alpha(s) = 1 under masks, behind a noisy time 0? Raises
+    TypeError for a kernel without scores."""
+    kernel = now.kernel
+    if not redraws(kernel):
+        came = type(kernel).__name__
         raise TypeError(
-            "rows: expected a function (x_t, s, t) -> probabilities, "
-            f"got {type(rows).__name__}"
+            f"kernel: expected a Redraw kernel (Uniform, Absorbing), got {came}"
         )
-    if not isinstance(shape, tuple):
-        raise TypeError(
-            "shape: expected a tuple (batch, *shape), "
-            f"got {type(shape).__name__}"
-        )
-    return tuple(check_count(n, "shape") for n in shape)
+    if now.s is None:
+        return True
+    if absorbs(kernel):
+        return kernel.alpha(now.s).item() >= 1
+    return kernel.alpha(now.t).item() <= 0
 
 
-@torch.no_grad()
-def descend(
-    rows: Callable,  # rows(x_t, s, t) -> (batch, *shape, N); s may be None
-    kernel: Kernel,  # the noise that was
-    shape: tuple,  # (batch, *shape) of the states
-    times: int | Tensor,  # number of steps, or a grid from 0 to 1
-    generator: torch.Generator | None = None,  # where the draws come from
-    keep_path: bool = False,  # keep every state on the way
-    progress: bool = False,  # show a progress bar
-    device: str | torch.device = "cpu",  # where the states live
-) -> Sample:  # its `calls` counts the calls of `rows`
-    """From pi at time 1 down the grid, every step a draw of `rows`. Raises
-    TypeError, ValueError, also for rows that leave masks in the end."""
-    shape = _check_descend(rows, shape)
-    down = steps_down(kernel, time_grid(times))
-    if len(shape) < 2:
-        raise ValueError(f"shape: expected (batch, *shape), got {shape}")
-    start = time.perf_counter()
-    x = kernel.draw_pi(shape, generator, device)
-    path = [(1.0, x)]
-    for t, s in tqdm(down, disable=not progress, desc="sampling"):
-        x = draw(_ask_rows(rows, x, s, t, kernel), generator)
-        if keep_path:
-            path.append((0.0 if s is None else s, x))
-    left = int((x >= kernel.K).sum())
-    if left:
-        raise ValueError(
-            "rows: expected clean states at the end, "
-            f"got {left} of {x.numel()} tokens masked"
-        )
-    return Sample(
-        x, len(down), time.perf_counter() - start, path if keep_path else []
-    )
+def tweedie(now: Moment) -> Float[Tensor, "batch *shape N"]:
+    "The score is frozen, and the noise from s to t undone."
+    if now.reads != "score" and (absorbs(now.kernel) or without_rates(now)):
+        return ancestral(now)
+    return tweedie_rows(now.kernel, scores(now), now.x, now.s, now.t)
 
 
-@torch.no_grad()
-def descend_law(
-    rows: Callable,  # rows(x_t, s, t) as for `descend`
-    kernel: Kernel,  # the noise that was
-    L: int,  # sequence length; N**L laws are propagated
-    times: int | Tensor,  # number of steps, or a grid from 0 to 1
-) -> Tensor:  # (K**L,) float64, in the order of `all_states`
-    """The exact law of `descend`, propagated over all sequences. Raises
-    TypeError, ValueError."""
-    down, states = steps_down(kernel, time_grid(times)), all_states(kernel.N, L)
-    law = kernel.pi[states].prod(-1)
-    for t, s in down:
-        now = law > 0  # what cannot happen is not asked about
-        step = _ask_rows(rows, states[now], s, t, kernel).double()
-        r = torch.full(
-            (*states.shape, kernel.N), 1 / kernel.N, dtype=torch.float64
-        )
-        r[now] = pad(step, (0, kernel.N - step.shape[-1])) / step.sum(
-            -1, keepdim=True
-        )
-        law = propagate(law, r)
-    law = law.reshape([kernel.N] * L)[(slice(kernel.K),) * L].flatten()
-    if law.sum() < 1 - 1e-8:
-        raise ValueError(
-            "rows: expected clean states at the end, "
-            f"got masks with probability {1 - law.sum().item():.3g}"
-        )
-    return law
+def euler(now: Moment) -> Float[Tensor, "batch *shape N"]:
+    "One Euler step of the frozen rates."
+    if without_rates(now):
+        return tweedie(now)
+    return leap_rows(frozen_rates(now), now.x, now.s, now.t)
 
-
+# %% ../nbs/11_ctmc.ipynb #11-quadrature
 def gauss_legendre(
     n: int,  # nodes
     a: float = 0.0,  # from

@@ -152,7 +152,7 @@ def sample(
     "Images of the classes `y`. Raises TypeError, ValueError."
     if correction_count(corrections)(0.5):
         raise ValueError(
-            "corrections: expected 0, D3PM takes none (`leap` of chapter 17 "
+            "corrections: expected 0, D3PM takes none (`way_back` of chapter 17 "
             f"has correctors for its kernels), got {corrections!r}"
         )
     check_states(y, self.classes + 1, "y")

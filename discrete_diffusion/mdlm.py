@@ -8,14 +8,14 @@ __all__ = ['MaskedText', 'OrderBits', 'Remember', 'TimedMaskedText']
 # %% ../nbs/15_mdlm.ipynb #bffdfbfe
 import math, time
 from dataclasses import dataclass, field
-from typing import Callable
+from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from fastcore.basics import patch
-from tqdm.auto import tqdm
 from .core import *
 from .forward import *
 from .losses import *
+from . import sampling
 from .sampling import *
 from .evaluation import *
 from .bounds import *
@@ -239,60 +239,52 @@ def order_bits(
 
 # %% ../nbs/15_mdlm.ipynb #7f425b99
 class Remember:
-    "A network that is not told the time, asked only about sequences that have masks and have changed since its last answer."
+    """A network that is not told the time, asked only about sequences that have
+    masks and have changed since its last answer; with labels and without, each
+    for itself. `calls` counts network calls, `asked` the sequences in them."""
 
     def __init__(
         self,
-        model: Callable,  # model(x_t, t, y) -> logits (batch, L, K)
-        mask: int,
-    ):  # the mask's state
-        self.model, self.mask, self.calls, self.asked, self.x = (
-            model,
-            mask,
-            0,
-            0,
-            None,
-        )
+        model: Callable,  # model(x_t, t, y) -> logits (batch, *shape, K)
+        mask: int,  # the mask's state
+    ):
+        self.model, self.mask = model, mask
+        self.calls = self.asked = 0
+        self.last = {}  # with labels? -> the last question and its answer
+
+    @property
+    def reads(self) -> str | None:
+        "What the network's answer means, if it says so."
+        return getattr(self.model, "reads", None)
+
+    def _news(self, last, x_t, y):
+        "Which sequences must be asked about, (batch,)."
+        if last is None or last[0].shape != x_t.shape:
+            return torch.ones(len(x_t), dtype=torch.bool, device=x_t.device)
+        other = (last[0] != x_t).flatten(1).any(1)
+        if y is not None:
+            other = other | (last[1] != y)
+        return other & (x_t == self.mask).flatten(1).any(1)
 
     def __call__(
-        self, x_t: Tensor, t=None, y: None = None
-    ) -> (
-        Tensor
-    ):  # logits; those of a sequence without masks are stale, nobody needs them
-        "`calls` counts network calls, `asked` the sequences in them."
-        known = self.x is not None and self.x.shape == x_t.shape
-        new = (
-            ((self.x != x_t).any(1) & (x_t == self.mask).any(1))
-            if known
-            else torch.ones(len(x_t), dtype=torch.bool, device=x_t.device)
-        )
+        self, x_t: Tensor, t: Tensor | None = None, y: Tensor | None = None
+    ) -> Tensor:
+        "Logits; those of a sequence without masks are stale, nobody needs them."
+        last = self.last.get(y is None)
+        new = self._news(last, x_t, y)
+        out = None if last is None else last[2]
         if bool(new.any()):
-            fresh = call_network(self.model, x_t[new], None)
+            labels = None if y is None else y[new]
+            fresh = call_network(self.model, x_t[new], None, labels)
             self.calls += 1
             self.asked += int(new.sum())
-            if known:
-                self.out = self.out.clone()
-                self.out[new] = fresh
+            if bool(new.all()):
+                out = fresh
             else:
-                self.out = fresh
-        self.x = x_t
-        return self.out
-
-
-def _given(given, shape, K):
-    if not isinstance(given, Tensor) or given.dtype != torch.int64:
-        raise TypeError(
-            f"given: expected an int64 tensor, -1 where a letter is free, got {getattr(given, 'dtype', type(given).__name__)}"
-        )
-    if given.shape not in (shape, shape[1:]):
-        raise ValueError(
-            f"given: expected shape {shape} or {shape[1:]}, got {tuple(given.shape)}"
-        )
-    if given.min() < -1 or given.max() >= K:
-        raise ValueError(
-            f"given: expected letters in 0..{K - 1}, or -1 for free, got values from {given.min().item()} to {given.max().item()}"
-        )
-    return given
+                out = out.clone()
+                out[new] = fresh
+        self.last[y is None] = x_t, y, out
+        return out
 
 
 @patch
@@ -306,6 +298,44 @@ def memory(
         if isinstance(model, Remember)
         else Remember(model, self.kernel.mask)
     )
+
+
+@patch
+def moves(
+    self: MaskedText,
+    times: int | Tensor,  # steps, or a grid of times
+    corrections: int | Callable = 0,  # at each time reached: back, and again
+) -> list:  # moves (step, t, s) for `sample` and `sampler_law` of chapter 08
+    "Ancestral steps, each taken back and taken again as often as asked."
+    many, moves = correction_count(corrections), []
+    for t, s in steps_down(self.kernel, time_grid(times)):
+        again = [(forth, s, t), (ancestral, t, s)]
+        moves.append((ancestral, t, s))
+        moves += again * (many(s) if s > 0 else 0)
+    return moves
+
+
+@patch
+def sweep(
+    self: MaskedText,
+    ask: Denoise,  # the network as a step asks it
+    x: Tensor,  # (batch, L) texts
+    free: Tensor,  # (batch, L) which letters may change
+    generator: torch.Generator | None = None,  # where the draws come from
+) -> Tensor:  # (batch, L)
+    "Each free letter, in an order of its text's own, hidden and drawn anew."
+    late = self.kernel.alpha.inverse(
+        torch.tensor(1 - 1 / x.shape[1])
+    ).item()  # the time at which one letter is hidden
+    order = uniforms(x.shape, generator).to(x.device) + 2.0 * ~free
+    turn = order.argsort(1)[:, : int(free.sum(1).max())]
+    places = torch.arange(x.shape[1], device=x.device)
+    for i in turn.T[..., None]:  # one letter of each text
+        p = ask(x.scatter(1, i, self.kernel.mask), late)
+        p = p.take_along_dim(i[..., None], 1)[:, 0]
+        new = draw(p, generator)[:, None]
+        x = torch.where(free & (places == i), new, x)
+    return x
 
 
 @patch
@@ -334,65 +364,34 @@ def sample(
         raise TypeError(f"shape: expected a tuple (batch, L), got {shape!r}")
     check_count(sweeps, "sweeps", 0)
     check_reads(self.kernel, self.reads, model)
-    many = correction_count(corrections)
-    shape, net, start = (
-        tuple(check_count(n, "shape") for n in shape),
-        self.memory(model),
-        time.perf_counter(),
-    )
-    home = device_of(net, device)
-    x = self.kernel.draw_pi(shape, generator, home)
-    free = torch.ones_like(x, dtype=torch.bool)
+    shape = tuple(check_count(n, "shape") for n in shape)
+    net, begun = self.memory(model), time.perf_counter()
+    home, moves = device_of(net, device), self.moves(times, corrections)
+    start = self.kernel.draw_pi(shape, generator, home)
+    free = torch.ones_like(start, dtype=torch.bool)
     if given is not None:
-        free = _given(given, shape, self.kernel.K).to(home).expand(shape) < 0
-        x = torch.where(free, x, given.to(home))
-    ask, path, before = (
-        Denoise(net, self.kernel.K, temperature=temperature),
-        [(1.0, x)],
-        getattr(net, "calls", 0),
+        given = check_given(given, shape, self.kernel.K).to(home)
+        free = given < 0
+        start = torch.where(free, start, given)
+        moves = [(hold(step, given), t, s) for step, t, s in moves]
+    ask = Denoise(net, self.kernel.K, temperature=temperature)
+    out = sampling.sample(
+        ask,
+        self.kernel,
+        shape,
+        moves,
+        reads=self.reads,
+        generator=generator,
+        device=home,
+        keep_path=keep_path,
+        progress=progress,
+        start=start,
     )
-    for t, s in tqdm(
-        steps_down(self.kernel, time_grid(times)),
-        disable=not progress,
-        desc="sampling",
-    ):
-        x = draw(
-            reverse_rows(self.kernel, ask(x, t), x, s, t, self.reads), generator
-        )
-        for _ in range(many(s) if s > 0 else 0):
-            x = torch.where(
-                free, self.kernel.jump(x, s, t, generator), x
-            )  # back to t, and down once more
-            x = draw(
-                reverse_rows(self.kernel, ask(x, t), x, s, t, self.reads),
-                generator,
-            )
-        if keep_path:
-            path.append((s, x))
-    late = self.kernel.alpha.inverse(
-        torch.tensor(1 - 1 / shape[1])
-    ).item()  # the time at which one letter is hidden
+    x, path = out.x, out.path
     for _ in range(sweeps):
-        turn = (uniforms(shape, generator).to(home) + 2.0 * ~free).argsort(1)[
-            :, : int(free.sum(1).max())
-        ]
-        for i in turn.T[..., None]:  # one letter of each text
-            p = ask(x.scatter(1, i, self.kernel.mask), late).take_along_dim(
-                i[..., None], 1
-            )[:, 0]
-            x = torch.where(
-                free & (torch.arange(shape[1], device=home) == i),
-                draw(p, generator)[:, None],
-                x,
-            )
-        if keep_path:
-            path.append((0.0, x))
-    return Sample(
-        x,
-        net.calls - before if isinstance(net, Remember) else ask.calls,
-        time.perf_counter() - start,
-        path if keep_path else [],
-    )
+        x = self.sweep(ask, x, free, generator)
+        path += [(0.0, x)] if keep_path else []
+    return Sample(x, ask.calls, time.perf_counter() - begun, path)
 
 # %% ../nbs/15_mdlm.ipynb #980f5391
 @dataclass

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['temper', 'top_p', 'guide', 'Denoise', 'time_grid', 'steps_down', 'reverse_rows', 'Moment', 'ancestral', 'Sample',
-           'sample', 'sampler_law', 'device_of', 'correction_count', 'check_reads']
+           'sample', 'sampler_law', 'stay', 'check_given', 'hold', 'forth', 'device_of', 'correction_count',
+           'check_reads']
 
 # %% ../nbs/08_sampling.ipynb #6c6f9095
 import math, time
@@ -15,7 +16,7 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import one_hot, pad
 from tqdm.auto import tqdm
 from .core import *
 from .worlds import all_states, propagate
@@ -89,6 +90,12 @@ def _check_denoise(ask):
     temper(nothing, ask.temperature)
     top_p(nothing, ask.p)
     guide(nothing, nothing, ask.guidance)
+    bent = (ask.guidance, ask.temperature, ask.p) != (1, 1, 1)
+    if ask.reads == "score" and bent:
+        raise ValueError(
+            "guidance, temperature, p: expected 1 where the network answers "
+            "log-scores; they bend a posterior"
+        )
     if ask.guidance != 1 and ask.y is None:
         raise ValueError(
             "guidance: expected 1 where no labels are given, "
@@ -99,13 +106,21 @@ def _check_denoise(ask):
 def _asker(model, kernel, y, options):
     "The network as a step asks it."
     if not isinstance(model, Denoise):
-        return Denoise(model, kernel.K, y, **options)
+        scores = getattr(model, "reads", None) == "score"
+        return Denoise(model, kernel.N if scores else kernel.K, y, **options)
     if options or y is not None:
         raise TypeError(
             "model: expected labels and options inside the Denoise, "
             f"got {', '.join(options) or 'y'} beside it"
         )
     return model
+
+
+def _reads(kernel, reads, ask):
+    "What the answers are: scores where the network says so, or `reading`."
+    if ask.reads == "score":
+        return check_reads(kernel, reads or "score", ask)
+    return reading(kernel, reads, ask)
 
 
 def _moves(kernel, moves):
@@ -155,11 +170,12 @@ def _check_clean(masked: float):
 @dataclass
 class Denoise:
     """A network with everything that bends its answer. Calling it gives
-    probabilities of x_0 and counts the network's calls.
+    probabilities of x_0, or scores where the network answers log-scores, and
+    counts the network's calls; a model that counts its own is believed.
     Raises TypeError, ValueError, also for guidance without labels."""
 
     model: Callable  # model(x_t, t, y) -> logits (batch, *shape, K)
-    K: int  # clean symbols
+    K: int  # clean symbols; for scores all N states
     y: Tensor | None = None  # labels (batch,), None for no label
     guidance: float = 1.0  # weight of `guide`; 0 and 1 ask the network once
     temperature: float = 1.0  # see `temper`
@@ -176,9 +192,10 @@ class Denoise:
 
     def ask(self, x_t: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
         "One network call: logits (batch, *shape, K), in float64 if possible."
-        self.calls += 1
-        where = f" at t = {t[0].item():.4g}, network call {self.calls}"
+        counted = getattr(self.model, "calls", -1)
         logits = call_network(self.model, x_t, t, y)
+        self.calls += getattr(self.model, "calls", 0) - counted
+        where = f" at t = {t[0].item():.4g}, network call {self.calls}"
         return wide(check_logits(logits, x_t, self.K, where))
 
     def logits(self, x_t: Tensor, t: Tensor) -> Tensor:
@@ -191,13 +208,19 @@ class Denoise:
         return guide(with_label, self.ask(x_t, t, None), self.guidance)
 
     @torch.no_grad()
-    def __call__(self, x_t: Tensor, t: float) -> Tensor:
+    def __call__(
+        self,
+        x_t: Tensor,  # (batch, *shape) states
+        t: float | Tensor,  # their time, one for all or one for each, (batch,)
+    ) -> Tensor:
         "p(x_0 | x_t) as the sampler uses it, (batch, *shape, K)."
-        times = torch.full((len(x_t),), float(t), dtype=torch.float64)
+        times = check_times(t, "t", len(x_t)).expand(len(x_t))
         if has_float64(x_t.device):
             times = times.to(x_t.device)
-        logits = temper(self.logits(x_t, times), self.temperature)
-        return top_p(logits, self.p).softmax(-1)
+        logits = self.logits(x_t, times)
+        if self.reads == "score":
+            return logits.exp()
+        return top_p(temper(logits, self.temperature), self.p).softmax(-1)
 
 # %% ../nbs/08_sampling.ipynb #ac938c52
 def time_grid(
@@ -276,7 +299,7 @@ class Moment:
     s: float | None  # the time to go to; None: the data behind a noisy 0
     t: float  # the time of x
     ask: Callable  # ask(x, t) -> (batch, *shape, K), a `Denoise`
-    reads: str  # what the network's answer is, see `reading`
+    reads: str  # what the network's answer is, see `reading`; or "score"
 
     @cached_property
     def answer(self) -> Float[Tensor, "batch *shape K"]:
@@ -293,7 +316,8 @@ class Moment:
         """The leave-one-out posterior p(x_0 | x without this site). Under
         masking the answer itself, right where a token is hidden. ValueError
         where a full answer cannot tell."""
-        if self.reads == "leave-one-out" or absorbs(self.kernel):
+        reads = reading(self.kernel, self.reads)  # scores are refused
+        if reads == "leave-one-out" or absorbs(self.kernel):
             return self.answer
         evidence = self.kernel.evidence(self.x, self.t)
         if bool((evidence <= 0).any()):
@@ -353,7 +377,7 @@ def sample(
     from the rows of its step. Raises TypeError, ValueError."""
     _check_call(shape, y)
     ask = _asker(model, kernel, None if y is None else y.to(device), options)
-    reads, moves = reading(kernel, reads, ask), _moves(kernel, moves)
+    reads, moves = _reads(kernel, reads, ask), _moves(kernel, moves)
     calls, begun = ask.calls, time.perf_counter()
     x = kernel.draw_pi(shape, generator, device)
     if start is not None:
@@ -388,7 +412,7 @@ def sampler_law(
     if y is not None:
         labels = torch.full((len(states),), check_count(y, "y", 0))
     ask = _asker(model, kernel, labels, options)
-    reads = reading(kernel, reads, ask)
+    reads = _reads(kernel, reads, ask)
     law = kernel.pi[states].prod(-1)
     if start is not None:
         law = check_probs(start, "start", len(states)).double()
@@ -406,6 +430,61 @@ def sampler_law(
     clean = law.reshape([kernel.N] * L)[(slice(kernel.K),) * L].flatten()
     _check_clean(1 - clean.sum().item())
     return clean
+
+# %% ../nbs/08_sampling.ipynb #08-keep-code
+def stay(now: Moment) -> Float[Tensor, "batch *shape N"]:
+    "A step in which nothing moves."
+    return wide(one_hot(now.x, now.kernel.N))
+
+
+def check_given(
+    given: Tensor,  # tokens, -1 where one is free
+    shape: tuple,  # (batch, *shape) of the states
+    K: int,  # clean symbols
+) -> Tensor:  # given, (batch, *shape)
+    "Given tokens for each item. Raises TypeError, ValueError."
+    if not isinstance(given, Tensor) or given.dtype != torch.int64:
+        came = getattr(given, "dtype", type(given).__name__)
+        raise TypeError(
+            "given: expected an int64 tensor, -1 where a token is free, "
+            f"got {came}"
+        )
+    if given.shape not in (shape, shape[1:]):
+        raise ValueError(
+            f"given: expected shape {tuple(shape)} or {tuple(shape[1:])}, "
+            f"got {tuple(given.shape)}"
+        )
+    if given.min() < -1 or given.max() >= K:
+        raise ValueError(
+            f"given: expected symbols in 0..{K - 1}, -1 where free, "
+            f"got values from {given.min().item()} to {given.max().item()}"
+        )
+    return given.expand(shape)
+
+
+def hold(
+    step: Callable,  # any step
+    given: Int64[Tensor, "..."],  # (*shape) or (batch, *shape); -1 where free
+    noised: bool = False,  # give them noised to the time that is reached
+) -> Callable:  # a step
+    "A step that holds given tokens, clean or noised anew in each move."
+
+    def held(now: Moment) -> Float[Tensor, "batch *shape N"]:
+        rows = step(now)
+        wanted = check_given(given, now.x.shape, now.kernel.K).to(rows.device)
+        known = wanted.clamp_min(0)
+        fixed = one_hot(known, rows.shape[-1])
+        if noised and now.s is not None:
+            fixed = now.kernel.probs(known, now.s)
+        return torch.where((wanted >= 0)[..., None], fixed.to(rows), rows)
+
+    return held
+
+# %% ../nbs/08_sampling.ipynb #08-forth-code
+def forth(now: Moment) -> Float[Tensor, "batch *shape N"]:
+    "A step up: rows of the forward process, q(x_s | x_t) with s after t."
+    Q = now.kernel.matrix(now.t, now.s).to(wide(now.x))
+    return Q[now.x]
 
 # %% ../nbs/08_sampling.ipynb #samplers-share-code
 def device_of(

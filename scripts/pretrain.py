@@ -153,7 +153,7 @@ def digits(a, say):
     }
     notes = {
         "what": "digits in four grey levels by class: D3PM with masks (chapter 10)",
-        "use": "MaskedD3PM(digit_kernel('absorbing'), T=1000).sample(net, torch.arange(10), times=30, guidance=1.5)",
+        "use": "system.sample(net, torch.arange(10), times=30, guidance=1.5)",
         "kernel": "Absorbing(4, linear_schedule()): alpha(t) = 1 - t, state 4 is the mask",
         "data": f"load_digits(levels=4): {data.source}, {len(data.train_x)} images to train on, {len(data.held_x)} held out",
         "data_sha256": checksum(data.train_x, data.train_y),
@@ -284,8 +284,9 @@ def text(a, say, name, what, use, build, source, defaults, sample=None):
 def masked(a, say):
     "Chapter 15's masked diffusion on tiny Shakespeare, with more layers, longer windows and more steps."
     from discrete_diffusion.forward import Absorbing, linear_schedule
-    from discrete_diffusion.mdlm import MaskedText
-    from discrete_diffusion.samplers import leap, remask
+    from discrete_diffusion.mdlm import MaskedText, Remember
+    from discrete_diffusion.samplers import remask, way_back
+    from discrete_diffusion.sampling import sample as draw_along
     from discrete_diffusion.transformer import TextNet, letter_frequencies
 
     def build(K, tokens):
@@ -302,13 +303,11 @@ def masked(a, say):
         return net, system, noise
 
     def sample(system, net, shape, generator):
-        return leap(
-            net,
+        return draw_along(
+            Remember(net, system.kernel.mask),
             system.kernel,
             shape,
-            768,
-            method=remask(0.04, "cap"),
-            time_free=True,
+            way_back(system.kernel, 768, remask(0.04, "cap")),
             generator=generator,
         )
 
@@ -317,7 +316,7 @@ def masked(a, say):
         say,
         "masked",
         "Shakespeare by characters: masked diffusion without time (chapter 15)",
-        "leap(net, Absorbing(65, linear_schedule()), (4, 256), 768, method=remask(.04, 'cap'), time_free=True)",
+        "sample(Remember(net, 65), system.kernel, (4, 256), way_back(system.kernel, 768, remask(0.04, 'cap')))",
         build,
         "tinyshakespeare",
         (7000, 8, 256, 256),
@@ -346,7 +345,7 @@ def uniform(a, say):
         say,
         "uniform",
         "Shakespeare by characters: uniform noise, score entropy or flow matching (chapters 14 and 16)",
-        "ScoreEntropy(Uniform(65, polynomial_schedule(1.5))).sample(net, (4, 64), 64, corrections=3)",
+        "system.sample(net, (4, 64), 64, corrections=3)",
         build,
         "tinyshakespeare",
         (2000, 12, 64, 64),
@@ -372,7 +371,7 @@ def ar(a, say):
         say,
         "ar",
         "plays by characters: the next letter (chapter 13), the baseline of chapters 14 to 16",
-        "NextLetter(64).sample(net, (4, 64))",
+        "system.sample(net, (4, 64))",
         build,
         "plays",
         (1000, 12, 64, 64),

@@ -19,7 +19,7 @@ from discrete_diffusion.bounds import (
     uniform_rate,
 )
 from discrete_diffusion.ctmc import (
-    descend,
+    euler,
     euler_rows,
     leap_rows,
     loo_from_score,
@@ -29,6 +29,7 @@ from discrete_diffusion.ctmc import (
     reverse_rates,
     score_from_full,
     score_from_loo,
+    tweedie,
     tweedie_rows,
 )
 from discrete_diffusion.d3pm import D3PM, MaskedD3PM
@@ -59,18 +60,23 @@ from discrete_diffusion.losses import (
     prior_term,
     step_kl,
 )
-from discrete_diffusion.mdlm import MaskedText, TimedMaskedText
+from discrete_diffusion.mdlm import MaskedText, Remember, TimedMaskedText
 from discrete_diffusion.posterior import full_from_loo
 from discrete_diffusion.samplers import (
     first_hitting,
     forward_backward,
     gibbs,
-    leap,
+    hold_all,
     remask,
-    step_rows,
     unmask,
+    way_back,
 )
-from discrete_diffusion.sampling import guide, sample, temper, top_p
+from discrete_diffusion.sampling import (
+    guide,
+    sample,
+    temper,
+    top_p,
+)
 from discrete_diffusion.sedd import ScoreEntropy
 
 K = 4
@@ -322,12 +328,10 @@ def _row_doors(name, k):
 
 def _jump_doors(name, k):
     def walked(at):
-        def rows(x_t, s, t):
-            now = at.put(torch.full((len(x_t),), t))
-            p = at.network(k)(x_t, now).softmax(-1)
-            return step_rows(k, p, x_t, s, t, "ancestral", "leave-one-out")
-
-        return descend(rows, k, (6, 5), 4, at.generator(), device=at.device).x
+        drawing = dict(generator=at.generator(), device=at.device)
+        return sample(
+            at.network(k), k, (6, 5), 4, reads="leave-one-out", **drawing
+        ).x
 
     yield f"{name}.beta", lambda at: k.beta(at.times())
     yield f"{name}.reveal_rate", lambda at: reveal_rate(k, at.times())
@@ -336,7 +340,7 @@ def _jump_doors(name, k):
     yield from _row_doors(name, k)
     if ends_clean(k):
         yield from _leap_doors(name, k)
-    yield f"{name}.descend", walked
+    yield f"{name}.walked", walked
 
 
 def ends_clean(k):
@@ -344,25 +348,35 @@ def ends_clean(k):
 
 
 def _leap_doors(name, k):
-    def leapt(at, *method, **options):
-        net = at.network(k)
+    def sampled(at, moves, net=None, **options):
+        net = net or at.network(k)
         drawing = dict(generator=at.generator(), device=at.device)
-        return leap(net, k, (6, 5), 4, *method, **drawing, **options).x
+        return sample(net, k, (6, 5), moves, **drawing, **options).x
 
     def corrected(at):
-        labelled = dict(y=at.labels(), guidance=2.0, p=0.9)
-        return leapt(at, corrector=gibbs(2), **labelled)
+        moves = way_back(k, 4, corrector=lambda turn: gibbs(turn, 2))
+        bent = dict(guidance=2.0, p=0.9)
+        return sampled(at, moves, y=at.labels(), **bent)
 
     def balanced(at):
+        net = at.network(k)
+        if absorbs(k):
+            net = Remember(net, k.mask)
         both = forward_backward()
-        return leapt(at, corrector=both, corrections=2, time_free=True)
+        moves = way_back(k, 4, corrector=lambda turn: both, corrections=2)
+        return sampled(at, moves, net)
 
     def filled(at):
         given = at.put(torch.tensor([1, -1, -1, 2, -1]))
-        return leapt(at, given=given)
+        moves = way_back(k, 4)
+        return sampled(at, hold_all(moves, given, noised=not absorbs(k)))
 
-    yield f"{name}.leap(euler)", lambda at: leapt(at, "euler")
-    yield f"{name}.leap(tweedie)", lambda at: leapt(at, "tweedie")
+    for step in (euler, tweedie):
+        moves = way_back(k, 4, step)
+        yield (
+            f"{name}.sample({step.__name__})",
+            lambda at, moves=moves: sampled(at, moves),
+        )
     for door in (corrected, balanced, filled):
         yield f"{name}.{door.__name__}", door
 
@@ -374,12 +388,11 @@ def _mask_doors(k):
         ).x
 
     def remasked(at):
-        return leap(
+        return sample(
             at.network(k),
             k,
             (6, 5),
-            4,
-            remask(0.3),
+            way_back(k, 4, remask(0.3)),
             generator=at.generator(),
             device=at.device,
         ).x

@@ -6,27 +6,45 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from discrete_diffusion.ctmc import leap_rows, reverse_rates, score_from_full
+from discrete_diffusion.ctmc import (
+    euler,
+    frozen_rates,
+    leap_rows,
+    scores,
+    tweedie,
+)
+from discrete_diffusion.flow import FlowMatching
 from discrete_diffusion.forward import (
     Absorbing,
     Schedule,
     Uniform,
-    absorbs,
     gaussian_kernel,
     linear_schedule,
     polynomial_schedule,
 )
+from discrete_diffusion.mdlm import MaskedText
 from discrete_diffusion.posterior import reverse_eq4
+from discrete_diffusion.samplers import (
+    forward_backward,
+    gibbs,
+    hold_all,
+    remask,
+    way_back,
+)
 from discrete_diffusion.sampling import (
     Denoise,
     Moment,
     ancestral,
+    forth,
+    hold,
     reverse_rows,
     sample,
     sampler_law,
+    stay,
     steps_down,
     temper,
 )
+from discrete_diffusion.sedd import ScoreEntropy, first_jump
 from discrete_diffusion.worlds import (
     all_states,
     full_posterior,
@@ -41,11 +59,15 @@ WORLD = random_world(3, 2, seed=1)
 NOISE = Uniform(3, polynomial_schedule(1.5))
 MASKS = Absorbing(3, linear_schedule())
 HALF = Schedule(lambda t: 0.6 * (1 - t), "0.6 (1 - t)")
+SLOW = Schedule(lambda t: 1 - 0.9 * t**2, "1 - 0.9 t^2")
+LEAVES, MASKS_LEAVE = Uniform(3, SLOW), Absorbing(3, SLOW)
 GIVEN = gaussian_kernel(3, torch.full((12,), 0.3))
 
 
 def oracle(kernel, reads="full"):
     "The perfect network of the world."
+    if reads == "score":
+        return score_network(kernel)
     posterior = full_posterior if reads == "full" else loo_posterior
 
     def net(x_t, t, y=None):
@@ -68,11 +90,21 @@ def mean_of_rates(now):
     "An Euler step with the mean of the reverse rates at both ends."
     if now.kernel.alpha(now.t) <= 0 or not now.s:
         return ancestral(now)
-    both = []
-    for moment in (now, now.at(now.s)):
-        score = score_from_full(now.kernel, moment.full(), now.x, moment.t)
-        both.append(reverse_rates(now.kernel, score, now.x, moment.t))
-    return leap_rows(sum(both) / 2, now.x, now.s, now.t)
+    both = frozen_rates(now) + frozen_rates(now.at(now.s))
+    return leap_rows(both / 2, now.x, now.s, now.t)
+
+
+def score_network(kernel):
+    "A network that answers log-scores."
+    net = oracle(kernel)
+
+    def answer(x_t, t, y=None):
+        ask = Denoise(net, 3)
+        s = scores(Moment(kernel, x_t, None, float(t[0]), ask, "full"))
+        return s.log()
+
+    answer.reads = "score"
+    return answer
 
 
 def redraw(place):
@@ -93,37 +125,17 @@ def annealed(now):
     return reverse_rows(now.kernel, p_0, now.x, now.s, now.t, now.reads)
 
 
-def keep(given):
-    "Given tokens, noised to the time of the state where there is no mask."
-
-    def rows(now):
-        known = given.clamp_min(0).expand(now.x.shape)
-        stay = one_hot(now.x, now.kernel.N).double()
-        put = one_hot(known, now.kernel.N).double()
-        if not absorbs(now.kernel) and now.s is not None:
-            put = now.kernel.probs(known, now.s)
-        return torch.where((given >= 0)[:, None], put, stay)
-
-    return rows
-
-
-def forth(now):
-    "The forward process, as a move: from t to a later time."
-    eye = one_hot(torch.arange(now.kernel.N), now.kernel.N).double()
-    return (eye @ now.kernel.matrix(now.t, now.s))[now.x]
-
-
-def way(kernel, steps, step=ancestral, then=None, at_the_end=False):
+def way(kernel, steps, step=ancestral, then=None):
     "Moves down to time 0, each followed by one that stays."
     moves = []
     for k, (t, s) in enumerate(steps_down(kernel, steps)):
         moves.append((step, t, s))
-        if then is not None and (s or at_the_end):
-            moves.append((then(k), s or 0.0, s))
+        if then is not None and s:
+            moves.append((then(k), s, s))
     return moves
 
 
-FIRST = keep(torch.tensor([2, -1]))
+FIRST = torch.tensor([2, -1])
 
 
 def back_and_forth(kernel):
@@ -156,16 +168,61 @@ SAMPLERS = {
         MASKS,
         "full",
         [
-            (FIRST, 1.0, 1.0),
-            *way(MASKS, 5, then=lambda k: FIRST, at_the_end=True),
+            (hold(stay, FIRST), 1.0, 1.0),
+            *way(MASKS, 5, hold(ancestral, FIRST)),
         ],
     ),
     "given tokens, noised": (
         Uniform(3, HALF),
         "full",
-        way(Uniform(3, HALF), 3, then=lambda k: FIRST, at_the_end=True),
+        way(Uniform(3, HALF), 3, hold(ancestral, FIRST, noised=True)),
     ),
     "back and forth": (NOISE, "full", back_and_forth(NOISE)),
+    "Euler": (NOISE, "leave-one-out", way_back(NOISE, 5, euler)),
+    "Euler, masks": (MASKS, "full", way_back(MASKS, 5, euler)),
+    "first jump": (NOISE, "full", way_back(NOISE, 5, first_jump)),
+    "first jump, a noisy time 0": (
+        Absorbing(3, HALF),
+        "full",
+        way_back(Absorbing(3, HALF), 3, first_jump),
+    ),
+    "Tweedie": (NOISE, "full", way_back(NOISE, 5, tweedie)),
+    "remasking": (MASKS, "full", way_back(MASKS, 5, remask(0.5))),
+    "Gibbs": (NOISE, "full", way_back(NOISE, 5, first_jump, gibbs, 2)),
+    "Gibbs, masks": (MASKS, "full", way_back(MASKS, 5, corrector=gibbs)),
+    "forth and back": (
+        MASKS,
+        "full",
+        way_back(MASKS, 5, corrector=lambda turn: forward_backward()),
+    ),
+    "held": (
+        NOISE,
+        "full",
+        hold_all(way_back(NOISE, 5, euler, gibbs), FIRST, noised=True),
+    ),
+    "a score system, corrected": (
+        NOISE,
+        "leave-one-out",
+        ScoreEntropy(NOISE).moves(5, "euler", corrections=2),
+    ),
+    "a flow, corrected": (
+        NOISE,
+        "leave-one-out",
+        FlowMatching(NOISE).moves(5, 0.5, "coin", corrections=2),
+    ),
+    "a masked text, corrected": (
+        MASKS,
+        "full",
+        MaskedText(MASKS).moves(5, corrections=2),
+    ),
+    "scores, Euler": (LEAVES, "score", way_back(LEAVES, 5, euler)),
+    "scores, first jump": (LEAVES, "score", way_back(LEAVES, 5, first_jump)),
+    "scores, Tweedie": (LEAVES, "score", way_back(LEAVES, 5, tweedie)),
+    "scores, masks": (
+        MASKS_LEAVE,
+        "score",
+        way_back(MASKS_LEAVE, 5, tweedie),
+    ),
 }
 
 
@@ -174,7 +231,8 @@ def by_enumeration(net, kernel, moves, **options):
     if not isinstance(moves, list):
         moves = [(ancestral, t, s) for t, s in steps_down(kernel, moves)]
     states = all_states(kernel.N, 2)
-    ask = Denoise(net, kernel.K, **options)
+    size = kernel.N if net.reads == "score" else kernel.K
+    ask = Denoise(net, size, **options)
     law = kernel.pi[states].prod(-1)
     for step, t, s in moves:
         after = torch.zeros(kernel.N, kernel.N, dtype=torch.float64)
@@ -250,8 +308,8 @@ def test_what_the_steps_are_for():
     wanted = (wanted / wanted.sum()).flatten()
     for T in (16, 64):
         moves = [
-            (FIRST, 1.0, 1.0),
-            *way(MASKS, T, then=lambda k: FIRST, at_the_end=True),
+            (hold(stay, FIRST), 1.0, 1.0),
+            *way(MASKS, T, hold(ancestral, FIRST)),
         ]
         law = sampler_law(oracle(MASKS), MASKS, 2, moves)
         far.append(tv(law, wanted))
@@ -266,7 +324,7 @@ def test_a_start_is_taken():
     from_noise = sampler_law(net, NOISE, 2, moves)
     assert tv(law, WORLD.law) < tv(from_noise, WORLD.law) / 2
     start = all_states(3, 2).repeat(10, 1)
-    stays = [(lambda now: one_hot(now.x, 3).double(), 1.0, 1.0)]
+    stays = [(stay, 1.0, 1.0)]
     assert torch.equal(sample(net, NOISE, (90, 2), stays, start=start).x, start)
 
 
@@ -282,3 +340,32 @@ def test_a_moment_has_both_posteriors(kernel):
     hidden = ~kernel.shown(x)
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a[hidden], b[hidden], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("step", [euler, first_jump, tweedie])
+@pytest.mark.parametrize(
+    "kernel", [LEAVES, MASKS_LEAVE], ids=["uniform", "masks"]
+)
+def test_one_law_whatever_the_network_answers(kernel, step):
+    moves = way_back(kernel, 6, step)
+    laws = [
+        sampler_law(oracle(kernel, reads), kernel, 2, moves)
+        for reads in ("full", "leave-one-out", "score")
+    ]
+    for law in laws[1:]:
+        torch.testing.assert_close(law, laws[0], rtol=0, atol=1e-10)
+
+
+def test_a_time_for_each_item():
+    seen = []
+
+    def net(x_t, t, y=None):
+        seen.append(t)
+        return torch.zeros(*x_t.shape, 3)
+
+    ask = Denoise(net, 3)
+    x, times = torch.zeros(2, 2).long(), torch.tensor([0.2, 0.7])
+    ask(x, times)
+    ask(x, 0.3)
+    assert torch.equal(seen[0], times.double())
+    assert seen[1].tolist() == [0.3, 0.3]

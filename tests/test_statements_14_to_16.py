@@ -18,7 +18,8 @@ from discrete_diffusion.forward import (
     linear_schedule,
     polynomial_schedule,
 )
-from discrete_diffusion.sedd import ScoreEntropy
+from discrete_diffusion.sampling import Moment
+from discrete_diffusion.sedd import ScoreEntropy, first_jump
 
 NBS = Path(__file__).resolve().parents[1] / "nbs"
 
@@ -37,17 +38,18 @@ def test_three_steps_have_three_names():
     logits = torch.randn(4, 1, 4, generator=torch.Generator().manual_seed(0))
     logits = logits.double()
     system = ScoreEntropy(kernel)
-    first = system.rows(lambda x_t, t, y: logits, "first-jump")
+    ask = system.denoise(lambda x_t, t, y: logits)
     score = score_from_loo(kernel, logits.softmax(-1), x, 0.5)
     out = -reverse_rates(kernel, score, x, 0.5).gather(-1, x[..., None])
     for h in (1e-3, 0.1):
-        stay = first(x, 0.5 - h, 0.5).gather(-1, x[..., None])
+        now = Moment(kernel, x, 0.5 - h, 0.5, ask, system.reads)
+        stay = first_jump(now).gather(-1, x[..., None])
         assert torch.allclose(stay, (-h * out).exp(), atol=1e-12)
         linear = euler_rows(kernel, score, x, 0.5 - h, 0.5)
         linear = linear.gather(-1, x[..., None])
         assert torch.allclose(linear, 1 - h * out, atol=1e-12)
     with pytest.raises(ValueError, match="'first-jump', got 'tau'"):
-        system.rows(lambda x_t, t, y: logits, "tau")
+        system.moves(4, "tau")
 
 
 def test_tau_leaping_is_named_only_where_poisson_numbers_are():

@@ -105,7 +105,9 @@ def test_every_option_is_taken(name):
             corrections=corrections,
         )
         assert out.x.shape == (3, 7) and int(out.x.max()) < K
-        assert len(out.path) == 7 + system.kernel.noisy_start
+        moves = system.moves(6, corrections=corrections)
+        assert len(out.path) == 1 + len(moves)
+        assert len(system.moves(6)) == 6 + system.kernel.noisy_start
         calls.append(out.calls)
     assert calls[0] < calls[1] and calls[0] < calls[2]
 
