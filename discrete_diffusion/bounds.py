@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['score_entropy', 'reads_as', 'score_rate', 'masked_rate', 'stratified_times', 'continuous_bound',
-           'exact_continuous_bound', 'exact_masks', 'flow_rate', 'continuous_bits', 'uniform_rate', 'TimeDensity']
+           'exact_continuous_bound', 'exact_masks', 'flow_rate', 'uniform_rate', 'continuous_bits', 'TimeDensity']
 
 # %% ../nbs/12_bounds.ipynb #cbbef0c9
 import math
@@ -140,7 +140,7 @@ def score_rate(
 ) -> Tensor:  # (batch, *shape) nats per unit time, log_score's dtype
     """Sum over y != x_t of R_t(y, x_t) times the score entropy, any Redraw kernel.
 
-    The continuous bound's integrand (Lou et al. 2024, section 3), float32 at
+    The continuous bound's integrand (Lou et al. 2024), float32 at
     least. `log_score` holds logarithms of the model's ratios p_t(y)/p_t(x_t).
     Raises TypeError, ValueError.
     """
@@ -166,7 +166,7 @@ def masked_rate(
 ) -> Tensor:  # (batch, *shape) nats per unit time, the logits' dtype
     """-alpha'/(1 - alpha) times the cross-entropy at masked tokens, 0 elsewhere.
 
-    The continuous bound's integrand (MDLM, section 3; MD4), float32 at least.
+    The continuous bound's integrand (MDLM; MD4), float32 at least.
     Raises TypeError, ValueError.
     """
     alpha, fall = _start(kernel, Absorbing, x_0, x_t, t)
@@ -429,6 +429,40 @@ def flow_rate(
     speed = (fall / (1 - alpha)).to(log_p.dtype)
     return speed * (leave + torch.where(x_0 == x_t, 0.0, -1 - hit))
 
+# %% ../nbs/12_bounds.ipynb #e0321620
+def _at(v, x):
+    "The entries at the states x."
+    return v.gather(-1, x[..., None])[..., 0]
+
+
+@reads_as("leave-one-out")
+def uniform_rate(
+    kernel: Uniform,
+    logits: Tensor,  # (batch, *shape, K) LEAVE-ONE-OUT: the site itself unseen
+    x_0: Tensor,  # (batch, *shape) clean states
+    x_t: Tensor,  # (batch, *shape) noisy states
+    t,  # their time, a number or (batch,)
+) -> Tensor:  # (batch, *shape) nats per unit time, the logits' dtype
+    """`score_rate` of `score_from_loo` in closed form, O(K), all times in [0, 1].
+
+    (UDLM; Schiff et al. 2024.) float32 at least. Raises TypeError, ValueError.
+    """
+    alpha, fall = _start(kernel, Uniform, x_0, x_t, t)
+    _refuse((alpha >= 1) & (x_0 != x_t))
+    K, same = kernel.K, x_0 == x_t
+    p = _float(check_logits(logits, x_t, K)).softmax(-1)
+    odds = (alpha * K / (1 - alpha).clamp_min(1e-15)).clamp_min(1e-12)
+    front = (fall * (K + odds) / (K * odds)).to(p.dtype)  # beta / K
+    odds = odds.to(p.dtype)
+    log_z = torch.log1p(odds[..., None] * p)  # of z / ((1 - alpha)/K)
+    log_top = torch.log1p(odds)  # of q(x_0) / ((1 - alpha)/K)
+    p_x, log_z_x = _at(p, x_t), _at(log_z, x_t)
+    jumps = (K + odds) * (odds * (same.to(p.dtype) - p_x) / (1 + odds * p_x))
+    moved = odds * (_at(log_z, x_0) - log_z_x) - (1 + odds) * log_top
+    logs = log_z.sum(-1) - K * log_z_x
+    logs = logs + torch.where(same, (K - 1) * log_top, moved)
+    return front * (jumps - logs) / torch.where(same, 1 + odds, 1.0)
+
 # %% ../nbs/12_bounds.ipynb #78f1ef18
 @torch.no_grad()
 def continuous_bits(
@@ -469,80 +503,50 @@ def continuous_bits(
         each=total.mean(0),
     )
 
-# %% ../nbs/12_bounds.ipynb #e0321620
-@reads_as("leave-one-out")
-def uniform_rate(
-    kernel: Uniform,
-    logits: Tensor,  # (batch, *shape, K): LEAVE-ONE-OUT logits, of p(x_0 | x_t without this site)
-    x_0: Tensor,  # (batch, *shape) clean states
-    x_t: Tensor,  # (batch, *shape) noisy states
-    t,  # their time, a number or (batch,)
-) -> Tensor:  # (batch, *shape) nats per unit time, in the logits' dtype (float32 at least)
-    "score_rate of score_from_loo in closed form, O(K), for times in [0, 1] (UDLM; Schiff et al. 2024). Raises TypeError, ValueError."
-    a, fall = _start(kernel, Uniform, x_0, x_t, t)
-    _refuse((a >= 1) & (x_0 != x_t))
-    K = kernel.K
-    p = _float(check_logits(logits, x_t, K)).softmax(-1)
-    same = x_0 == x_t
-    odds = (a * K / (1 - a).clamp_min(1e-15)).clamp_min(
-        1e-12
-    )  # alpha / ((1 - alpha)/K)
-    front, odds = (
-        (fall * (K + odds) / (K * odds)).to(p.dtype),
-        odds.to(p.dtype),
-    )  # beta / K
-    l = torch.log1p(odds[..., None] * p)
-    top = torch.log1p(odds)  # log of z_y / ((1 - alpha)/K)
-    at = lambda v, x: v.gather(-1, x[..., None])[..., 0]
-    p_x, l_x = at(p, x_t), at(l, x_t)
-    jumps = (K + odds) * (odds * (same.to(p.dtype) - p_x) / (1 + odds * p_x))
-    moved = odds * (at(l, x_0) - l_x) - (1 + odds) * top
-    logs = l.sum(-1) - K * l_x + torch.where(same, (K - 1) * top, moved)
-    return front * (jumps - logs) / torch.where(same, 1 + odds, 1.0)
-
 # %% ../nbs/12_bounds.ipynb #635f4846
+def _sizes(t, f, bins):
+    "Root mean square of the losses in each bin; the mean of the others where there is none."
+    j = (t * bins).long().clamp_max(bins - 1)
+    n = torch.bincount(j, minlength=bins)
+    squares = torch.zeros(bins, dtype=torch.float64).index_add(0, j, f**2)
+    size = (squares / n.clamp_min(1)).sqrt()
+    return torch.where(n > 0, size, size[n > 0].mean())
+
+
 class TimeDensity:
-    "A piecewise constant density of t on (0, 1), made from losses seen at times: draws where the loss is large, and weights that undo it. Raises TypeError, ValueError."
+    """A piecewise constant density of t on (0, 1), made from losses seen at times.
+
+    It draws where the loss is large, and gives weights that undo it.
+    Raises TypeError, ValueError.
+    """
 
     def __init__(
         self,
         times: Tensor,  # (n,) float in [0, 1]
         losses: Tensor,  # (n,) nats per unit time, finite
         bins: int = 32,  # equal pieces of (0, 1)
-        floor: float = 0.1,
-    ):  # share of the density that stays uniform, in (0, 1]; weights are at most 1/floor
-        t, f = (
-            check_times(times, "times").cpu(),
-            check_finite(losses, "losses").detach().cpu().double(),
-        )
+        floor: float = 0.1,  # share that stays uniform; weights up to 1/floor
+    ):
+        t = check_times(times, "times").cpu()
+        f = check_finite(losses, "losses").detach().cpu().double()
         check_count(bins, "bins")
         if t.ndim != 1 or len(t) == 0 or t.shape != f.shape:
             raise ValueError(
-                f"losses: expected one for each of {tuple(t.shape)} times, got shape {tuple(f.shape)}"
+                f"losses: expected one for each of {tuple(t.shape)} times, "
+                f"got shape {tuple(f.shape)}"
             )
         floor = check_number(floor, "floor", above=0, most=1, word="share")
-        j = (t * bins).long().clamp_max(bins - 1)
-        n = torch.bincount(j, minlength=bins)
-        size = (
-            torch.zeros(bins, dtype=torch.float64).index_add(0, j, f**2)
-            / n.clamp_min(1)
-        ).sqrt()  # root mean square, the best density
-        size = torch.where(n > 0, size, size[n > 0].mean())
-        self.probs = floor / bins + (1 - floor) * (
-            size / size.sum()
-            if size.sum() > 0
-            else torch.full((bins,), 1 / bins, dtype=torch.float64)
-        )
+        size = _sizes(t, f, bins)
+        even = torch.full((bins,), 1 / bins, dtype=torch.float64)
+        share = size / size.sum() if size.sum() > 0 else even
+        self.probs = floor / bins + (1 - floor) * share
 
     def density(self, t) -> Tensor:  # float64, the shape of t
         "The density at t."
         n = len(self.probs)
-        return (
-            n
-            * self.probs.to(t.device if isinstance(t, Tensor) else "cpu")[
-                (check_times(t) * n).long().clamp_max(n - 1)
-            ]
-        )
+        device = t.device if isinstance(t, Tensor) else "cpu"
+        j = (check_times(t) * n).long().clamp_max(n - 1)
+        return n * self.probs.to(device)[j]
 
     def sample(
         self,
@@ -551,15 +555,17 @@ class TimeDensity:
     ) -> tuple[Tensor, Tensor]:  # times and weights 1/density, (batch,) float64
         "Stratified draws: E[weight f(t)] is the integral of f over (0, 1)."
         u, n = stratified_times(batch, generator), len(self.probs)
-        cdf = torch.cat(
-            [torch.zeros(1, dtype=torch.float64), self.probs.cumsum(0)]
-        )
+        cdf = torch.nn.functional.pad(self.probs.cumsum(0), (1, 0))
         cdf = cdf / cdf[-1]
         j = (torch.searchsorted(cdf, u, right=True) - 1).clamp(0, n - 1)
-        t = (
-            (j + ((u - cdf[j]) / (cdf[j + 1] - cdf[j])).clamp(0, 1 - 1e-12)) / n
-        ).clamp(2.0**-53, 1 - 2.0**-53)
-        return t, 1 / (n * (cdf[j + 1] - cdf[j]))
+        width = cdf[j + 1] - cdf[j]
+        t = (j + ((u - cdf[j]) / width).clamp(0, 1 - 1e-12)) / n
+        return t.clamp(2.0**-53, 1 - 2.0**-53), 1 / (n * width)
 
     def __repr__(self):
-        return f"TimeDensity(bins={len(self.probs)}, weights {1 / (len(self.probs) * self.probs.max()):.3g} to {1 / (len(self.probs) * self.probs.min()):.3g})"
+        weights = 1 / (len(self.probs) * self.probs)
+        low, high = weights.min(), weights.max()
+        return (
+            f"TimeDensity(bins={len(self.probs)}, "
+            f"weights {low:.3g} to {high:.3g})"
+        )

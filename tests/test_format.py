@@ -11,7 +11,6 @@ from house import ROOT, notebooks
 # Notebooks of which `ruff check` still says something: one that is done leaves the list.
 LATER = {
     "11_ctmc",
-    "12_bounds",
     "13_transformer",
     "14_sedd",
     "15_mdlm",
