@@ -25,7 +25,10 @@ def score_entropy(
     log_score: Tensor,  # any shape: log of the model's ratios s; -inf for s = 0
     ratio: Tensor,  # the same shape: the true ratios r, at least 0
 ) -> Tensor:  # the same shape, at least 0, in log_score's dtype
-    "s - r log s + r (log r - 1), elementwise: 0 if and only if s = r; 0 log 0 = 0 (Lou et al. 2024). The gradient is s - r, never NaN."
+    """s - r log s + r (log r - 1), elementwise (Lou et al. 2024).
+
+    0 if and only if s = r; 0 log 0 = 0. The gradient is s - r, never NaN.
+    """
     r = ratio.to(log_score)
     some = r > 0
     d = log_score - torch.where(some, r, 1.0).log()
@@ -69,7 +72,10 @@ def _check_score(log_score, x_t, N):
 
 
 def _start(kernel, kind, x_0, x_t, t):
-    "Check kernel, states and times; alpha and -alpha' per item, float64, broadcast against x_t."
+    """Check kernel, states and times; alpha and -alpha' per item.
+
+    float64, broadcast against x_t.
+    """
     if not isinstance(kernel, kind) or not redraws(kernel):
         a_kind = "an Absorbing" if kind is Absorbing else f"a {kind.__name__}"
         raise TypeError(
@@ -138,10 +144,10 @@ def score_rate(
     x_t: Tensor,  # (batch, *shape) noisy states
     t,  # their time, a number or (batch,), alpha(t) > 0
 ) -> Tensor:  # (batch, *shape) nats per unit time, log_score's dtype
-    """Sum over y != x_t of R_t(y, x_t) times the score entropy, any Redraw kernel.
+    """Sum over y != x_t of R_t(y, x_t) times the score entropy.
 
-    The continuous bound's integrand (Lou et al. 2024), float32 at
-    least. `log_score` holds logarithms of the model's ratios p_t(y)/p_t(x_t).
+    The continuous bound's integrand for any Redraw kernel (Lou et al. 2024),
+    float32 at least. `log_score` holds logarithms of the model's ratios p_t(y)/p_t(x_t).
     Raises TypeError, ValueError.
     """
     alpha, fall = _start(kernel, Redraw, x_0, x_t, t)
@@ -164,7 +170,7 @@ def masked_rate(
     x_t: Tensor,  # (batch, *shape) noisy states
     t,  # their time, a number or (batch,)
 ) -> Tensor:  # (batch, *shape) nats per unit time, the logits' dtype
-    """-alpha'/(1 - alpha) times the cross-entropy at masked tokens, 0 elsewhere.
+    """-alpha'/(1 - alpha) times the cross-entropy at masks, 0 elsewhere.
 
     The continuous bound's integrand (MDLM; MD4), float32 at least.
     Raises TypeError, ValueError.
@@ -195,7 +201,10 @@ _READS = ("full", "leave-one-out", "score")
 
 
 def _reads_of(rate, reads, kernel, model):
-    "What the reconstruction reads: as the call says, else as the rate does, else as the network says."
+    """What the reconstruction reads: as the call says.
+
+    Else as the rate does, else as the network says.
+    """
     if reads is None:
         reads = getattr(rate, "reads", None)
     if reads is None:
@@ -206,7 +215,10 @@ def _reads_of(rate, reads, kernel, model):
 
 
 def _in_parts(f, *v):
-    "f, itemwise, on a few items at a time: large vocabularies fill the memory. All at once where a gradient is wanted."
+    """f, itemwise, on a few items at a time: large vocabularies fill the memory.
+
+    All at once where a gradient is wanted.
+    """
     if not isinstance(v[0], Tensor) or not len(v[0]):
         return f(*v)
     n = max(1, 2**20 // max(1, v[0][0].numel()))
@@ -217,7 +229,10 @@ def _in_parts(f, *v):
 
 
 def _look(kernel, out, z, t, reads):
-    "-log p(x_0 | z_0) for every clean symbol, (batch, *shape, K) float64; scores are turned into a posterior, with a floor of 1e-9."
+    """-log p(x_0 | z_0) for every clean symbol, (batch, *shape, K) float64.
+
+    Scores are turned into a posterior, with a floor of 1e-9.
+    """
     if reads != "score":
         return _clean_nats(kernel, out, z, t, reads)
     s = wide(_check_score(out, z, kernel.N))
@@ -379,7 +394,8 @@ def exact_masks(
 ) -> tuple[Tensor, Tensor]:  # x_t (batch, *shape), weights (batch,) float64
     """For a time-free network: n of L tokens masked, n spread evenly on 1..L.
 
-    E[L/n * the masks' cross-entropy] is the bound. Raises TypeError, ValueError.
+    E[L/n * the masks' cross-entropy] is the bound.
+    Raises TypeError, ValueError.
     """
     if not absorbs(kernel):
         kind = type(kernel).__name__
@@ -443,9 +459,9 @@ def uniform_rate(
     x_t: Tensor,  # (batch, *shape) noisy states
     t,  # their time, a number or (batch,)
 ) -> Tensor:  # (batch, *shape) nats per unit time, the logits' dtype
-    """`score_rate` of `score_from_loo` in closed form, O(K), all times in [0, 1].
+    """`score_rate` of `score_from_loo` in closed form, O(K).
 
-    (UDLM; Schiff et al. 2024.) float32 at least. Raises TypeError, ValueError.
+    For all times in [0, 1] (UDLM; Schiff et al. 2024). float32 at least. Raises TypeError, ValueError.
     """
     alpha, fall = _start(kernel, Uniform, x_0, x_t, t)
     _refuse((alpha >= 1) & (x_0 != x_t))
@@ -505,7 +521,10 @@ def continuous_bits(
 
 # %% ../nbs/12_bounds.ipynb #635f4846
 def _sizes(t, f, bins):
-    "Root mean square of the losses in each bin; the mean of the others where there is none."
+    """Root mean square of the losses in each bin.
+
+    The mean of the others where there is none.
+    """
     j = (t * bins).long().clamp_max(bins - 1)
     n = torch.bincount(j, minlength=bins)
     squares = torch.zeros(bins, dtype=torch.float64).index_add(0, j, f**2)
@@ -514,7 +533,7 @@ def _sizes(t, f, bins):
 
 
 class TimeDensity:
-    """A piecewise constant density of t on (0, 1), made from losses seen at times.
+    """A piecewise constant density of t on (0, 1), made from losses.
 
     It draws where the loss is large, and gives weights that undo it.
     Raises TypeError, ValueError.
