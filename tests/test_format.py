@@ -10,12 +10,6 @@ from house import ROOT, notebooks
 
 # Notebooks of which `ruff check` still says something: one that is done leaves the list.
 LATER = {
-<<<<<<< HEAD
-    "12_bounds",
-=======
-    "11_ctmc",
-    "13_transformer",
->>>>>>> c12
     "14_sedd",
     "15_mdlm",
     "16_flow",
