@@ -10,10 +10,6 @@ from house import ROOT, notebooks
 
 # Notebooks of which `ruff check` still says something: one that is done leaves the list.
 LATER = {
-    "14_sedd",
-    "15_mdlm",
-    "16_flow",
-    "17_samplers",
     "90_viz",
     "91_exercises",
     "93_notation",
