@@ -2,6 +2,7 @@
 
     python scripts/bench_protocol.py run masked          train and score one system (one thread); --seed, --steps, --cache
     python scripts/bench_protocol.py speed               a training step of each system, alternated in one process
+    python scripts/bench_protocol.py count               counts of letters, pairs and triples, scored on the same windows
     python scripts/bench_protocol.py table               gather what was run into discrete_diffusion/results/protocol_p.json
 
 Tiny Shakespeare 90/10, windows of 64, 4 layers, 4 heads, width 128, batch 12, 2,000 steps, no dropout. Scored on all 1,742
@@ -20,6 +21,7 @@ from house import LIB, ROOT, machine, write_atomically
 from torch import nn
 from torch.nn import functional as F
 
+from discrete_diffusion.core import draw
 from discrete_diffusion.d3pm import D3PM
 from discrete_diffusion.data import CharTokenizer, load_text, windows
 from discrete_diffusion.evaluation import bits_per_dim, word_share
@@ -34,7 +36,7 @@ from discrete_diffusion.forward import (
 from discrete_diffusion.mdlm import MaskedText
 from discrete_diffusion.models import count_parameters
 from discrete_diffusion.sampling import sample
-from discrete_diffusion.sedd import ScoreEntropy
+from discrete_diffusion.sedd import ScoreEntropy, Triples
 from discrete_diffusion.training import TrainConfig, fit, write_tensors
 from discrete_diffusion.transformer import (
     NextLetter,
@@ -379,6 +381,63 @@ def speed(a):
         )
 
 
+COUNTS = ("counts of single letters", "counts of pairs", "counts of triples")
+
+
+def laws_of(tokens, K):
+    "For 0, 1 and 2 letters before: the law of the next one, (K,) * (n + 1)."
+    noise = Uniform(K, linear_schedule())  # plays no part in the counts
+    counts = Triples(tokens, noise, dtype=torch.float64)
+    return counts.one, counts.two, counts.three.transpose(0, 1)
+
+
+def count_nats(laws, x, before):
+    "-log p of each text, (items,), where a letter sees at most `before` letters."
+    nats = torch.zeros(len(x), dtype=torch.float64)
+    for i in range(x.shape[1]):
+        n = min(i, before)
+        nats -= laws[n][tuple(x[:, i - n : i + 1].T)].log()
+    return nats
+
+
+def count_sample(laws, shape, before, generator):
+    "Texts written letter by letter."
+    x = torch.zeros(shape, dtype=torch.int64)
+    for i in range(shape[1]):
+        n = min(i, before)
+        law = laws[n][tuple(x[:, i - n : i].T)].expand(shape[0], -1)
+        x[:, i] = draw(law, generator)
+    return x
+
+
+def count(a):
+    "The rows below every network: chapter 14's `Triples`, and its shorter contexts."
+    text, tokenizer, train, held = corpus(a)
+    laws, x = laws_of(train, tokenizer.K), windows(held, LENGTH, LENGTH)
+    rows = []
+    for before, label in enumerate(COUNTS):
+        bits = count_nats(laws, x, before) / LENGTH / math.log(2)
+        g = torch.Generator().manual_seed(1)
+        out = count_sample(laws, (50, LENGTH), before, g)
+        share, error = word_share(tokenizer.decode(out), text.train)
+        rows.append(
+            dict(
+                name=f"counts_{before + 1}",
+                label=label,
+                numbers=tokenizer.K ** (before + 1),
+                bits=bits.mean().item(),
+                stderr_data=bits.std().item() / len(x) ** 0.5,
+                windows=len(x),
+                words=share,
+                words_stderr=error,
+                sample=tokenizer.decode(out)[0],
+            )
+        )
+        print(f"{label}: {rows[-1]['bits']:.3f} bits, words {share:.1%}")
+    PARTS.mkdir(parents=True, exist_ok=True)
+    write_atomically(PARTS / "counts.json", json.dumps(rows, indent=1))
+
+
 def beyond(parts):
     "What a table would show that the course has promised not to."
     said = []
@@ -398,7 +457,11 @@ def table(a):
     said = beyond(parts)
     if said:
         sys.exit("Nothing was written. " + "; ".join(said))
-    speeds = PARTS / "speed.json"
+    beside = {
+        what: json.loads(file.read_text()) if file.exists() else None
+        for what in ("counts", "speed")
+        for file in [PARTS / f"{what}.json"]
+    }
     target = LIB / "results" / "protocol_p.json"
     target.parent.mkdir(exist_ok=True)
     write_atomically(
@@ -407,9 +470,7 @@ def table(a):
             dict(
                 protocol=__doc__.strip().splitlines()[-2:],
                 runs=parts,
-                speed=json.loads(speeds.read_text())
-                if speeds.exists()
-                else None,
+                **beside,
             ),
             indent=1,
         )
@@ -425,7 +486,7 @@ if __name__ == "__main__":
     ask = argparse.ArgumentParser(
         description="Protocol P: see the head of this file."
     )
-    ask.add_argument("what", choices=["run", "speed", "table"])
+    ask.add_argument("what", choices=["run", "speed", "count", "table"])
     ask.add_argument("name", nargs="?", choices=list(systems(65)))
     ask.add_argument("--seed", type=int, default=0)
     ask.add_argument("--steps", type=int, default=STEPS)
@@ -434,4 +495,4 @@ if __name__ == "__main__":
     a = ask.parse_args()
     if a.what == "run" and not a.name:
         sys.exit("Say which system: " + ", ".join(systems(65)))
-    dict(run=run, speed=speed, table=table)[a.what](a)
+    dict(run=run, speed=speed, count=count, table=table)[a.what](a)
