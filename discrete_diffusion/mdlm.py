@@ -7,15 +7,15 @@ __all__ = ['MaskedText', 'OrderBits', 'Remember', 'TimedMaskedText']
 
 # %% ../nbs/15_mdlm.ipynb #bffdfbfe
 import math, time
-from dataclasses import dataclass, field
 from collections.abc import Callable
+from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 from fastcore.basics import patch
+from . import sampling
 from .core import *
 from .forward import *
 from .losses import *
-from . import sampling
 from .sampling import *
 from .evaluation import *
 from .bounds import *
@@ -23,31 +23,36 @@ from .bounds import *
 # %% ../nbs/15_mdlm.ipynb #ec9dfcff
 @dataclass
 class MaskedText:
-    """Masked diffusion with a network that is not told the time (Sahoo et al. 2024; Shi et al. 2024; Ou et al. 2024), trained with exact
-    numbers of masks. Raises TypeError, ValueError."""
+    """Masked diffusion with a network that is not told the time (Sahoo et al.
+    2024; Shi et al. 2024; Ou et al. 2024), trained with exact numbers of
+    masks. Raises TypeError, ValueError."""
 
     kernel: Absorbing  # alpha(0) = 1, alpha(1) = 0
-    power: float = 0.5  # of the weight L/n in training: 1 the bound, 0 the plain mean; a surrogate unless 1
-    ramp: float = 0.0  # share of a run in which pages begin with few masks, at most .3 L, and grow to L; 0 for none
+    # of the weight L/n in training: 1 the bound, 0 the plain mean;
+    # a surrogate unless 1
+    power: float = 0.5
+    # share of a run in which pages begin with few masks, at most .3 L, and
+    # grow to L; 0 for none
+    ramp: float = 0.0
 
     def __post_init__(self):
         if not absorbs(self.kernel):
-            raise TypeError(
-                f"kernel: expected an Absorbing kernel, got {type(self.kernel).__name__}"
-            )
+            name = type(self.kernel).__name__
+            raise TypeError(f"kernel: expected an Absorbing kernel, got {name}")
         self.power = check_number(self.power, "power", least=0, most=1)
         self.ramp = check_number(self.ramp, "ramp", least=0, most=1)
-        ends = self.kernel.alpha(
-            torch.tensor([0.0, 1.0], dtype=torch.float64)
-        ).tolist()
-        if ends != [1.0, 0.0]:
+        ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
+        first, last = self.kernel.alpha(ends).tolist()
+        if (first, last) != (1.0, 0.0):
             raise ValueError(
-                f"kernel: expected alpha(0) = 1 and alpha(1) = 0, got {ends[0]:.6g} and {ends[1]:.6g}"
+                "kernel: expected alpha(0) = 1 and alpha(1) = 0, "
+                f"got {first:.6g} and {last:.6g}"
             )
 
     @property
     def reads(self) -> str:
-        "What the network's answer means: under masks the full and the leave-one-out posterior are one, 'full'."
+        """What the network's answer means: under masks the full and the
+        leave-one-out posterior are one, 'full'."""
         return "full"
 
     def ask(
@@ -57,11 +62,11 @@ class MaskedText:
         t: Tensor | None = None,
         where: str = "",
     ) -> Tensor:
-        "The network's answer, (batch, L, K), looked at before anything is done with it."
+        """The network's answer, (batch, L, K), looked at before anything is
+        done with it."""
         check_reads(self.kernel, self.reads, model)
-        return check_logits(
-            call_network(model, x_t, t), x_t, self.kernel.K, where
-        )
+        logits = call_network(model, x_t, t)
+        return check_logits(logits, x_t, self.kernel.K, where)
 
     def noise(
         self,
@@ -69,40 +74,40 @@ class MaskedText:
         generator: torch.Generator | None = None,  # where masks come from
         done: float = 1.0,  # share of the run that lies behind, for `ramp`
     ) -> tuple[Tensor, ...]:
-        "What a training step draws: (x_0, x_t, L/n), n of L letters masked, n uniform on 1..L and spread evenly over the batch."
+        """What a training step draws: (x_0, x_t, L/n), n of L letters masked,
+        n uniform on 1..L and spread evenly over the batch."""
         if done >= self.ramp:
             return x_0, *exact_masks(self.kernel, x_0, generator)
         self.kernel.check(x_0, self.kernel.K, "x_0", 0.0)
         L = x_0.shape[1]
-        n = stratified_steps(
-            len(x_0),
-            max(1, round(L * (0.3 + 0.7 * done / self.ramp))),
-            generator,
-        )
+        most = max(1, round(L * (0.3 + 0.7 * done / self.ramp)))
+        n = stratified_steps(len(x_0), most, generator)
         rank = uniforms(x_0.shape, generator).argsort(-1).argsort(-1)
-        return (
-            x_0,
-            x_0.masked_fill(
-                (rank < n[:, None]).to(x_0.device), self.kernel.mask
-            ),
-            L / n.double(),
-        )
+        first_n = (rank < n[:, None]).to(x_0.device)
+        return x_0, x_0.masked_fill(first_n, self.kernel.mask), L / n.double()
 
     def loss(
         self, model: nn.Module, x_0: Tensor, x_t: Tensor, weight: Tensor
     ) -> dict[str, Tensor]:
-        "(2 - power) (L/n)^power times the masks' cross-entropy over L: nats per character; its expectation is the bound where power = 1. Draws nothing."
-        ce = cross_entropy(self.ask(model, x_t), x_0) * (
-            x_t == self.kernel.mask
-        )
-        return {
-            "loss": (2 - self.power)
-            * weight.float().to(ce.device) ** self.power
-            * ce.mean(1),
-            "t": 1 / weight,
-        }
+        """(2 - power) (L/n)^power times the masks' cross-entropy over L: nats
+        per character; its expectation is the bound where power = 1. Draws
+        nothing."""
+        nats = cross_entropy(self.ask(model, x_t), x_0)
+        of_masks = (nats * (x_t == self.kernel.mask)).mean(1)
+        scale = (2 - self.power) * weight.float().to(nats.device) ** self.power
+        return {"loss": scale * of_masks, "t": 1 / weight}
 
 # %% ../nbs/15_mdlm.ipynb #1824c277
+def _report(each):
+    "From the bits of each pass and item: neither prior nor reconstruction."
+    passes, items = each.shape
+    mean = each.mean().item()
+    stderr = (each.mean(1).std() / passes**0.5).item()
+    stderr_data = (each.mean(0).std() / items**0.5).item()
+    parts = mean, mean, 0.0, 0.0, stderr, stderr_data
+    return Bits(*parts, None, passes, items, each.mean(0))
+
+
 @patch
 @torch.no_grad()
 def bits(
@@ -113,43 +118,29 @@ def bits(
     batch_size: int = 250,  # windows a network call
     generator: torch.Generator | None = None,  # where masks come from
 ) -> Bits:
-    "The bound on -log2 p(x_0) per character: unbiased, numbers of masks spread evenly over the windows of each pass. Raises TypeError, ValueError."
-    items, L = (
-        check_count(len(x_0), "x_0: number of windows", 2),
-        x_0[0].numel(),
-    )
+    """The bound on -log2 p(x_0) per character: unbiased, numbers of masks
+    spread evenly over the windows of each pass. Raises TypeError,
+    ValueError."""
+    items = check_count(len(x_0), "x_0: number of windows", 2)
     check_count(passes, "passes", 2)
     check_count(batch_size, "batch_size")
     each = torch.zeros(passes, items, dtype=torch.float64)
-    for r in range(passes):
+    for one_pass in each:
         x_t, weight = exact_masks(self.kernel, x_0, generator)
         for at in torch.arange(items).split(batch_size):
-            ce = cross_entropy(self.ask(model, x_t[at]), x_0[at]) * (
-                x_t[at] == self.kernel.mask
-            )
-            each[r, at] = nats_to_bits(weight[at] * ce.cpu().double().sum(1), L)
-    mean = each.mean().item()
-    return Bits(
-        mean,
-        mean,
-        0.0,
-        0.0,
-        (each.mean(1).std() / passes**0.5).item(),
-        (each.mean(0).std() / items**0.5).item(),
-        None,
-        passes,
-        items,
-        each.mean(0),
-    )
+            ce = cross_entropy(self.ask(model, x_t[at]), x_0[at])
+            ce = ce * (x_t[at] == self.kernel.mask)
+            page = weight[at] * ce.cpu().double().sum(1)
+            one_pass[at] = nats_to_bits(page, x_0[0].numel())
+    return _report(each)
 
 # %% ../nbs/15_mdlm.ipynb #1f6cade4
 @dataclass
 class OrderBits:
     "Chain-rule costs of windows over orders."
 
-    nats: Tensor = field(
-        repr=False
-    )  # (items, orders) float64: -log p of each window in each order
+    # (items, orders) float64: -log p of each window in each order
+    nats: Tensor = field(repr=False)
     length: int  # characters of a window
 
     def each(
@@ -157,35 +148,36 @@ class OrderBits:
         mixed: bool,  # False: mean of the logs; True: log of the mean
     ) -> Tensor:  # (items,) bits per character
         "One number a window."
+        orders = self.nats.shape[1]
+        mixture = math.log(orders) - (-self.nats).logsumexp(1)
         return nats_to_bits(
-            math.log(self.nats.shape[1]) - (-self.nats).logsumexp(1)
-            if mixed
-            else self.nats.mean(1),
-            self.length,
+            mixture if mixed else self.nats.mean(1), self.length
         )
 
     @property
     def mean(self) -> float:
-        "Mean over orders: an unbiased estimate of the bound. Bits per character."
+        "Mean over orders, an unbiased estimate of the bound; bits/character."
         return self.each(False).mean().item()
 
     @property
     def mixture(self) -> float:
-        "-log2 of the orders' mean probability: at most `mean`; in expectation at least what the sampler's law costs."
+        """-log2 of the orders' mean probability: at most `mean`; in expectation
+        at least what the sampler's law costs."""
         return self.each(True).mean().item()
 
+    def _error(self, mixed):
+        return (self.each(mixed).std() / len(self.nats) ** 0.5).item()
+
     def __repr__(self):
-        means = (
-            f"{self.mean:.4f} bits/char",
-            f"by the mean probability {self.mixture:.4f}",
-        )
-        orders = f"of {self.length} in {self.nats.shape[1]} orders"
-        if len(self.nats) == 1:
-            return f"{means[0]}, {means[1]}, one window {orders}: no standard error"
-        error = lambda mixed: (
-            self.each(mixed).std() / len(self.nats) ** 0.5
-        ).item()
-        return f"{means[0]} (standard error over windows {error(False):.4f}), {means[1]} ({error(True):.4f}), {len(self.nats)} windows {orders} each"
+        mean = f"{self.mean:.4f} bits/char"
+        mixture = f"by the mean probability {self.mixture:.4f}"
+        items, orders = self.nats.shape
+        orders = f"of {self.length} in {orders} orders"
+        if items == 1:
+            return f"{mean}, {mixture}, one window {orders}: no standard error"
+        mean += f" (standard error over windows {self._error(False):.4f})"
+        mixture += f" ({self._error(True):.4f})"
+        return f"{mean}, {mixture}, {items} windows {orders} each"
 
 # %% ../nbs/15_mdlm.ipynb #b614f731
 @patch
@@ -286,7 +278,7 @@ class Remember:
         self.last[y is None] = x_t, y, out
         return out
 
-
+# %% ../nbs/15_mdlm.ipynb #15-sample-code
 @patch
 def memory(
     self: MaskedText,
@@ -396,15 +388,19 @@ def sample(
 # %% ../nbs/15_mdlm.ipynb #980f5391
 @dataclass
 class TimedMaskedText(MaskedText):
-    "Masked diffusion with a network that is told the time (MDLM, MD4); t is spread evenly over the batch. Raises TypeError, ValueError."
+    """Masked diffusion with a network that is told the time (MDLM, MD4); t is
+    spread evenly over the batch. Raises TypeError, ValueError."""
 
-    power: float = 1.0  # of the weight 1/(1 - alpha) in training: 1 the bound; a surrogate otherwise
+    # of the weight 1/(1 - alpha) in training: 1 the bound; a surrogate
+    # otherwise
+    power: float = 1.0
 
     def __post_init__(self):
         super().__post_init__()
         if self.ramp:
             raise ValueError(
-                f"ramp: expected 0 for a network that is told the time, got {self.ramp}"
+                "ramp: expected 0 for a network that is told the time, "
+                f"got {self.ramp}"
             )
 
     def noise(
@@ -420,44 +416,46 @@ class TimedMaskedText(MaskedText):
     def loss(
         self, model: nn.Module, x_0: Tensor, x_t: Tensor, t: Tensor
     ) -> dict[str, Tensor]:
-        "(2 - power) (1 - alpha)^(1 - power) times the bound's integrand over L: nats per character. Draws nothing."
-        weight = (2 - self.power) * (1 - self.kernel.alpha(t)) ** (
-            1 - self.power
-        )
-        return {
-            "loss": weight.float().to(x_t.device)
-            * masked_rate(
-                self.kernel, self.ask(model, x_t, t), x_0, x_t, t
-            ).mean(1),
-            "t": t,
-        }
+        """(2 - power) (1 - alpha)^(1 - power) times the bound's integrand over
+        L: nats per character. Draws nothing."""
+        share = 1 - self.kernel.alpha(t)  # of hidden letters
+        weight = (2 - self.power) * share ** (1 - self.power)
+        logits = self.ask(model, x_t, t)
+        rate = masked_rate(self.kernel, logits, x_0, x_t, t).mean(1)
+        return {"loss": weight.float().to(x_t.device) * rate, "t": t}
 
-    def bits(
-        self,
-        model: Callable,
-        x_0: Tensor,  # (items, L) held-out windows
-        passes: int = 16,  # independent passes over the windows, at least 2
-        batch_size: int = 250,  # windows a network call
-        generator: torch.Generator
-        | None = None,  # where times and masks come from
-    ) -> Bits:
-        "The bound on -log2 p(x_0) per character: unbiased, t spread evenly over the windows of each pass. Raises TypeError, ValueError."
-        return continuous_bits(
-            lambda x_t, t, y=None: self.ask(model, x_t, t),
-            self.kernel,
-            x_0,
-            masked_rate,
-            passes,
-            batch_size,
-            generator,
-        )
+# %% ../nbs/15_mdlm.ipynb #15-timed-rest
+@patch
+def bits(
+    self: TimedMaskedText,
+    model: Callable,
+    x_0: Tensor,  # (items, L) held-out windows
+    passes: int = 16,  # independent passes over the windows, at least 2
+    batch_size: int = 250,  # windows a network call
+    # where times and masks come from
+    generator: torch.Generator | None = None,
+) -> Bits:
+    """The bound on -log2 p(x_0) per character: unbiased, t spread evenly over
+    the windows of each pass. Raises TypeError, ValueError."""
 
-    def order_bits(self, *args, **options):
-        "Not here: at what time would a letter be shown?"
-        raise TypeError(
-            "order_bits: expected a network that is not told the time, got a TimedMaskedText"
-        )
+    def ask(x_t, t, y=None):
+        return self.ask(model, x_t, t)
 
-    def memory(self, model: Callable) -> Callable:
-        "The network itself: its answer changes with t, so it is asked in every step."
-        return model
+    rest = passes, batch_size, generator
+    return continuous_bits(ask, self.kernel, x_0, masked_rate, *rest)
+
+
+@patch
+def order_bits(self: TimedMaskedText, *args, **options):
+    "Not here: at what time would a letter be shown?"
+    raise TypeError(
+        "order_bits: expected a network that is not told the time, "
+        "got a TimedMaskedText"
+    )
+
+
+@patch
+def memory(self: TimedMaskedText, model: Callable) -> Callable:
+    """The network itself: its answer changes with t, so it is asked in every
+    step."""
+    return model
