@@ -14,7 +14,6 @@ LATER = {
     "13_transformer",
     "14_sedd",
     "15_mdlm",
-    "16_flow",
     "17_samplers",
     "23_capstones",
     "90_viz",
