@@ -24,15 +24,16 @@ from .ctmc import *
 from .bounds import *
 from .bounds import _float
 
-# %% ../nbs/16_flow.ipynb #3cff00b3
+# %% ../nbs/16_flow.ipynb #flow-source
 def _source(kernel):
     if not isinstance(kernel, (Uniform, Absorbing)) or not redraws(kernel):
         raise TypeError(
-            f"kernel: expected a Uniform or an Absorbing kernel, got {type(kernel).__name__}"
+            "kernel: expected a Uniform or an Absorbing kernel, "
+            f"got {type(kernel).__name__}"
         )
     return kernel
 
-
+# %% ../nbs/16_flow.ipynb #3cff00b3
 def _toward(kernel, p, x_t, rate):
     "rate (p - delta(x_t)), for p over the N states and a rate () or (batch,)."
     return per_item(rate, x_t)[..., None] * (p - one_hot(x_t, kernel.N).to(p))
@@ -43,27 +44,25 @@ def conditional_velocity(
     x_0: Tensor,  # (batch, *shape) clean states
     x_t: Tensor,  # (batch, *shape) states at time t
     t,  # their time, a number or (batch,), alpha(t) < 1
-) -> (
-    Tensor
-):  # (batch, *shape, N) rates towards the data, rows sum to zero; float64
-    "-alpha'/(1 - alpha) (delta(x_0) - delta(x_t)): wait, then jump to x_0 once (Campbell et al. 2024, Prop. 3.2; Gat et al. 2024). Raises TypeError, ValueError."
+) -> Tensor:  # (batch, *shape, N) rates towards the data, float64
+    """-alpha'/(1 - alpha) (delta(x_0) - delta(x_t)): wait, then jump to x_0
+    once. Rows sum to zero (Campbell et al. 2024, Prop. 3.2; Gat et al. 2024).
+    Raises TypeError, ValueError."""
     _source(kernel).check(x_t, kernel.N, "x_t", t)
     check_states(x_0, kernel.K, "x_0")
     if x_0.shape != x_t.shape:
         raise ValueError(
-            f"x_0: expected the shape of x_t, {tuple(x_t.shape)}, got {tuple(x_0.shape)}"
+            f"x_0: expected the shape of x_t, {tuple(x_t.shape)}, "
+            f"got {tuple(x_0.shape)}"
         )
-    return _toward(
-        kernel, wide(one_hot(x_0, kernel.N)), x_t, reveal_rate(kernel, t)
-    )
+    there = wide(one_hot(x_0, kernel.N))
+    return _toward(kernel, there, x_t, reveal_rate(kernel, t))
 
 # %% ../nbs/16_flow.ipynb #3455ccb5
 def _posterior(kernel, p_full, x_t, t):
-    "p_full over the N states, checked; under masking a letter that is shown is certain."
-    return pad(
-        reverse_rows(_source(kernel), p_full, x_t, None, t, "full"),
-        (0, kernel.N - kernel.K),
-    )
+    "p_full over N states, checked; a letter shown among masks is certain."
+    p = reverse_rows(_source(kernel), p_full, x_t, None, t, "full")
+    return pad(p, (0, kernel.N - kernel.K))
 
 
 def velocity(
@@ -71,10 +70,10 @@ def velocity(
     p_full: Tensor,  # (batch, *shape, K): p(x_0 | x_t), the FULL posterior
     x_t: Tensor,  # (batch, *shape) states at time t
     t,  # their time, a number or (batch,), alpha(t) < 1
-) -> (
-    Tensor
-):  # (batch, *shape, N) rates towards the data, rows sum to zero; float64
-    "-alpha'/(1 - alpha) (p_full - delta(x_t)), the mean of the conditional velocities (Gat et al. 2024, Eq. 14). Raises TypeError, ValueError."
+) -> Tensor:  # (batch, *shape, N) rates towards the data, float64
+    """-alpha'/(1 - alpha) (p_full - delta(x_t)), the mean of the conditional
+    velocities. Rows sum to zero (Gat et al. 2024, Eq. 14). Raises TypeError,
+    ValueError."""
     return _toward(
         kernel, _posterior(kernel, p_full, x_t, t), x_t, reveal_rate(kernel, t)
     )
@@ -84,17 +83,12 @@ def noise_velocity(
     kernel: Redraw,
     x_t: Tensor,  # (batch, *shape) states at time t
     t,  # their time, a number or (batch,), alpha(t) > 0
-) -> (
-    Tensor
-):  # (batch, *shape, N) rates towards the noise, rows sum to zero; float64
-    "-alpha'/alpha (pi - delta(x_t)): the same path walked up, by redraws. Raises TypeError, ValueError."
+) -> Tensor:  # (batch, *shape, N) rates towards the noise, float64
+    """-alpha'/alpha (pi - delta(x_t)): the same path walked up, by redraws.
+    Rows sum to zero. Raises TypeError, ValueError."""
     _source(kernel).check(x_t, kernel.N, "x_t", t)
-    return _toward(
-        kernel,
-        kernel.pi.to(wide(x_t)).expand(*x_t.shape, -1),
-        x_t,
-        kernel.beta(t),
-    )
+    pi = kernel.pi.to(wide(x_t)).expand(*x_t.shape, -1)
+    return _toward(kernel, pi, x_t, kernel.beta(t))
 
 
 def corrector_velocity(
@@ -103,68 +97,70 @@ def corrector_velocity(
     x_t: Tensor,  # (batch, *shape) states at time t
     t,  # their time, a number or (batch,), 0 < alpha(t) < 1
 ) -> Tensor:  # (batch, *shape, N) rates, rows sum to zero; float64
-    """velocity + noise_velocity = -alpha'/(alpha (1 - alpha)) (p_full Qbar_t - delta(x_t)): guess, and noise the guess anew. In detailed balance with p_t
-    (Campbell et al. 2024, Prop. 3.3; Gat et al. 2024, corrector sampling). Raises TypeError, ValueError."""
+    """velocity + noise_velocity = -alpha'/(alpha (1 - alpha)) (p_full Qbar_t -
+    delta(x_t)): guess, and noise the guess anew. In detailed balance with p_t
+    (Campbell et al. 2024, Prop. 3.3; Gat et al. 2024, corrector sampling).
+    Raises TypeError, ValueError."""
     anew = kernel.push(_posterior(kernel, p_full, x_t, t)[..., : kernel.K], t)
     return _toward(kernel, anew, x_t, reveal_rate(kernel, t) + kernel.beta(t))
 
-# %% ../nbs/16_flow.ipynb #e18acc7c
+# %% ../nbs/16_flow.ipynb #flow-weight
 def _weight(eta, t):
-    e = eta(t) if callable(eta) else eta
+    value = eta(t) if callable(eta) else eta
     try:
-        return check_number(e, "eta", least=0)
+        return check_number(value, "eta", least=0)
     except TypeError:
         raise TypeError(
-            f"eta: expected a number, or a function of t that gives one, got {type(e).__name__}"
+            "eta: expected a number, or a function of t that gives one, "
+            f"got {type(value).__name__}"
         ) from None
     except ValueError as said:
         raise ValueError(f"{said} at t = {t:.4g}") from None
 
+# %% ../nbs/16_flow.ipynb #flow-two-ways
+def _euler_rows(kernel, p_full, x_t, s, t, eta):
+    "The rates, held for a step. At alpha = 0 there is nothing to correct."
+    rates = velocity(kernel, p_full, x_t, t)
+    if eta and kernel.alpha(t) > 0:
+        rates = rates + eta * corrector_velocity(kernel, p_full, x_t, t)
+    return leap_rows(rates, x_t, s, t)
 
+
+def _coin_rows(kernel, p, x_t, s, t, eta):
+    "Both clocks of a step, thrown exactly; p over the N states."
+    a_s, a_t = kernel.alpha(s).item(), kernel.alpha(t).item()
+    ring = (a_s - a_t) / (1 - a_t)
+    rows = (1 - ring) * one_hot(x_t, kernel.N).to(p) + ring * p
+    if not eta or a_s <= 0:
+        return rows
+    again = 1 - (a_t * (1 - a_s) / (a_s * (1 - a_t))) ** eta
+    return (1 - again) * rows + again * kernel.push(p[..., : kernel.K], s)
+
+# %% ../nbs/16_flow.ipynb #e18acc7c
 def flow_rows(
     kernel: Redraw,
     p_full: Tensor,  # (batch, *shape, K): p(x_0 | x_t), the FULL posterior
     x_t: Tensor,  # (batch, *shape) states at time t
-    s: float
-    | None,  # the time to go to; None for the clean data behind a noisy time 0
+    s: float | None,  # the time to go to; None: the clean data behind a time 0
     t: float,  # the time of x_t
-    eta: float
-    | Callable = 0.0,  # weight of the corrector: a number, or a function of t
+    eta: float | Callable = 0.0,  # weight of the corrector, or a function of t
     method: str = "euler",  # or "coin", exact for each conditional path
 ) -> Tensor:  # (batch, *shape, N), or K states where s is None; float64
-    "Rows of one step of velocity + eta corrector_velocity. Where alpha(s) = 1 all letters jump. Raises TypeError, ValueError."
+    """Rows of one step of velocity + eta corrector_velocity. Where
+    alpha(s) = 1 all letters jump. Raises TypeError, ValueError."""
     if method not in ("euler", "coin"):
         raise ValueError(f"method: expected 'euler' or 'coin', got {method!r}")
     p, eta = _posterior(kernel, p_full, x_t, t), _weight(eta, t)
     if s is None:
         return p[..., : kernel.K]
     kernel.check_pair(s, t)
-    a_s, a_t = kernel.alpha(s).item(), kernel.alpha(t).item()
-    if a_s >= 1:
+    if kernel.alpha(s) >= 1:
         return p
-    anew = (
-        kernel.push(p[..., : kernel.K], s if method == "coin" else t)
-        if eta
-        else p
-    )
     if method == "euler":
-        rates = velocity(kernel, p_full, x_t, t)
-        if eta and a_t > 0:
-            rates = rates + eta * _toward(
-                kernel, anew, x_t, reveal_rate(kernel, t) + kernel.beta(t)
-            )  # at alpha = 0 there is nothing to correct
-        return leap_rows(rates, x_t, s, t)
-    jump = (a_s - a_t) / (1 - a_t)
-    again = (
-        1 - (a_t * (1 - a_s) / (a_s * (1 - a_t))) ** eta
-        if eta and a_s > 0
-        else 0.0
-    )
-    return (1 - again) * (
-        (1 - jump) * one_hot(x_t, kernel.N).to(p) + jump * p
-    ) + again * anew
+        return _euler_rows(kernel, p_full, x_t, s, t, eta)
+    return _coin_rows(kernel, p, x_t, s, t, eta)
 
-
+# %% ../nbs/16_flow.ipynb #flow-moves
 def flow_step(
     eta: float | Callable = 0.0,  # weight of the corrector, or a function of t
     method: str = "euler",  # or "coin"
@@ -190,6 +186,19 @@ def corrector_step(
         return (1 - share) * here + share * now.kernel.push(p, now.t)
 
     return rows
+
+# %% ../nbs/16_flow.ipynb #flow-bayes
+def _bayes(kernel, logits, x_t, t):
+    "Logits of p(x_0 | x_t) from leave-one-out logits, up to a constant."
+    if absorbs(kernel):
+        other = torch.arange(kernel.K, device=x_t.device) != x_t[..., None]
+        return logits.masked_fill(
+            other & (x_t != kernel.mask)[..., None], -math.inf
+        )
+    a = kernel.alpha(t)
+    more = torch.log1p(a * kernel.K / (1 - a).clamp_min(1e-15))
+    copy = per_item(more, x_t).expand(x_t.shape)[..., None]
+    return logits.scatter_add(-1, x_t[..., None], copy.to(logits.dtype))
 
 # %% ../nbs/16_flow.ipynb #1a4f91a8
 @dataclass
@@ -220,18 +229,9 @@ class FlowMatching:
             self.kernel,
             _float(check_logits(logits, x_t, self.kernel.K)),
         )
-        if absorbs(k):
-            other = torch.arange(k.K, device=x_t.device) != x_t[..., None]
-            return logits.masked_fill(
-                other & (x_t != k.mask)[..., None], -math.inf
-            )
-        a = k.alpha(k.check(x_t, k.N, "x_t", t))
-        copy = per_item(
-            torch.log1p(a * k.K / (1 - a).clamp_min(1e-15)), x_t
-        ).expand(x_t.shape)
-        return logits.scatter_add(
-            -1, x_t[..., None], copy[..., None].to(logits.dtype)
-        )
+        if not absorbs(k):
+            t = k.check(x_t, k.N, "x_t", t)
+        return _bayes(k, logits, x_t, t)
 
     def ask(self, model: nn.Module, x_t: Tensor, t) -> Tensor:  # (batch, L, K)
         "The network's answer. ValueError for a network that says that it answers something else."
@@ -249,18 +249,10 @@ class FlowMatching:
         self, model: nn.Module, x_0: Tensor, x_t: Tensor, t: Tensor
     ) -> dict[str, Tensor]:
         "Cross-entropy of p(x_0 | x_t) at every letter times (1 - alpha)^-power, nats per letter, (batch,): a surrogate. Draws nothing."
-        ce = (
-            cross_entropy(self.full(self.ask(model, x_t, t), x_t, t), x_0)
-            .flatten(1)
-            .mean(1)
-        )
-        return {
-            "loss": ce
-            * ((1 - self.kernel.alpha(t)).clamp_min(1e-15) ** -self.power).to(
-                ce
-            ),
-            "t": t,
-        }
+        full = self.full(self.ask(model, x_t, t), x_t, t)
+        ce = cross_entropy(full, x_0).flatten(1).mean(1)
+        noisy = (1 - self.kernel.alpha(t)).clamp_min(1e-15)
+        return {"loss": ce * (noisy**-self.power).to(ce), "t": t}
 
     def bits(
         self,

@@ -65,7 +65,7 @@ def rotary(
 
 def _turns(L, d, slowest, device, dtype):
     """cos and sin of place times frequency. The angles are made in float32 at
-    least: bfloat16 does not know place 257.
+    least: bfloat16 cannot hold the number 257.
     """
     wide = dtype if dtype == torch.float64 else torch.float32
     w = slowest ** torch.linspace(0, 1, d // 2, device=device, dtype=wide)
