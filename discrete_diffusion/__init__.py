@@ -22,11 +22,12 @@ _MAIN = {
     "sampling": "Sample sample sampler_law ancestral Moment",
     "evaluation": "Bits bits_per_dim difference",
     "d3pm": "D3PM MaskedD3PM train_digits",
+    "ctmc": "tweedie euler",
     "transformer": "TextNet train_text NextLetter",
     "sedd": "ScoreEntropy",
     "mdlm": "MaskedText",
     "flow": "FlowMatching",
-    "samplers": "leap leap_law first_hitting unmask unmask_law remask gibbs",
+    "samplers": "way_back first_hitting unmask unmask_law remask gibbs",
     "pretrained": "save_pretrained load_pretrained pretrained_names",
 }
 _MODULE_OF = {name: module for module in _MAIN for name in _MAIN[module].split()}
