@@ -284,7 +284,7 @@ def continuous_bound(
     rate: Callable,  # score_rate, masked_rate, uniform_rate or flow_rate
     y: Tensor | None = None,  # labels, handed to the model
     generator: torch.Generator | None = None,  # source of randomness
-    density: "TimeDensity | None" = None,  # where to draw t; None: uniform
+    density: object = None,  # a `TimeDensity`; None: uniform
     times: Tensor | None = None,  # (batch,) times, each uniform on (0, 1)
     reads: str | None = None,  # what the last look reads; None: as the rate
 ) -> Bound:  # nats, one unbiased draw
