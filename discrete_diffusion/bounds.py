@@ -461,7 +461,8 @@ def uniform_rate(
 ) -> Tensor:  # (batch, *shape) nats per unit time, the logits' dtype
     """`score_rate` of `score_from_loo` in closed form, O(K).
 
-    For all times in [0, 1] (UDLM; Schiff et al. 2024). float32 at least. Raises TypeError, ValueError.
+    For all times in [0, 1] (UDLM; Schiff et al. 2024), float32 at least. Raises
+    TypeError, ValueError.
     """
     alpha, fall = _start(kernel, Uniform, x_0, x_t, t)
     _refuse((alpha >= 1) & (x_0 != x_t))
