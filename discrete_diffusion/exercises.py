@@ -642,7 +642,7 @@ class Checker:
         same = fit[0] if len(fit) == 1 else None
         expected, came = b[tuple(at)].item(), a[tuple(at)].item()
         twin = ""
-        if _show(came) == _show(expected):
+        if not same and _show(came) == _show(expected):
             single = torch.equal(a.float().double(), a)
             twin = (
                 "? Float64 is wanted"

@@ -425,6 +425,14 @@ def test_rounding_is_relative_above_one():
     assert hears(c.close, -math.inf, math.inf)
 
 
+def test_a_slip_that_fits_leaves_no_doubt_about_float32():
+    c = Checker("0.0")
+    said = hears(c.close, 1 + 2e-8, 1.0, slips={"a step too long": 1 + 2e-8})
+    assert (
+        said == "the result: expected 1, got 1. It looks like a step too long."
+    )
+
+
 def test_float32_is_named_where_it_is_certain():
     c, want = Checker("0.0"), torch.tensor([0.1, 0.7], dtype=F64)
     certain, maybe = (
