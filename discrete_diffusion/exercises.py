@@ -9,11 +9,10 @@ __all__ = ['BANK', 'Exercise', 'find_exercises', 'progress_file', 'progress', 'C
 
 # %% ../nbs/91_exercises.ipynb #db086e9c
 import ast, copy, hashlib, inspect, itertools, json, math, os, random, re, textwrap, time, traceback
-from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable
 import numpy as np
 import torch
 from torch import Tensor
@@ -97,91 +96,95 @@ def _marks(source: str) -> list[tuple[str, str]]:
     return [m.groups() for line in top if (m := _MARK.match(line.strip()))]
 
 
+def _misplaced(chapter: str, i: int, what: str) -> ValueError:
+    return ValueError(f"{chapter}, cell {i}: {what}")
+
+
+def _title(cells, i: int, number: str) -> str | None:
+    "What the task above cell i calls its exercise; None if there is no task."
+    if not i or cells[i - 1].cell_type != "markdown":
+        return None
+    heading = rf"^#+ Exercise {re.escape(number)}: (.+)$"
+    m = re.search(heading, cells[i - 1].source, re.M)
+    return m and m[1].strip()
+
+
+def _read_exercise(
+    cells, i: int, about: str, chapter: str, place: int
+) -> Exercise:
+    "The exercise whose mark stands in cell i, the `place`-th of its chapter."
+    m = _ABOUT.fullmatch(about)
+    if not m:
+        what = f"expected a mark like '#| exercise 3.1 name ★★ 10min', got {about!r}"
+        raise _misplaced(chapter, i, what)
+    number, names, stars, minutes, extra = m.groups()
+    due = f"{int(chapter[:2])}.{place}"
+    if number != due:
+        what = f"expected exercise {due}, got {number}"
+        raise _misplaced(chapter, i, what)
+    title = _title(cells, i, number)
+    if not title:
+        what = f"expected a task above it, markdown with a heading '### Exercise {number}: ...'"
+        raise _misplaced(chapter, i, what)
+    source = _bare(cells[i].source)
+    try:
+        names = _targets(source, names)
+    except (ValueError, SyntaxError) as e:
+        raise _misplaced(chapter, i, f"exercise {number}: {e}") from e
+    try:
+        given = _given(source, names, number, cells[i - 1].source)
+    except (ValueError, SyntaxError) as e:
+        raise _misplaced(chapter, i - 1, f"exercise {number}: {e}") from e
+    return Exercise(
+        number,
+        chapter,
+        title,
+        len(stars),
+        int(minutes),
+        bool(extra),
+        names,
+        source,
+        given,
+        {"task": i - 1, "exercise": i},
+    )
+
+
+def _out_of_place(
+    cells, i: int, kind: str, about: str, e: Exercise | None
+) -> str:
+    "Why a check or a bank cannot stand in cell i, below exercise e; '' if it can."
+    if not e or about.strip() != e.number:
+        return f"{kind} {about}: there is no exercise of that number above it, or another one between"
+    if kind in e.at:
+        return f"a second {kind} {about}"
+    between = cells[e.at["exercise"] + 1 : i]
+    if kind == "check" and any(c.cell_type == "code" for c in between):
+        return f"check {about}: expected it to be the next code cell after the exercise"
+    return ""
+
+
 def find_exercises(
     nb,  # a solved notebook, as nbformat reads it
     chapter: str,  # its name, as in '03_forward'
 ) -> list[Exercise]:  # in their order
     "The exercises of a notebook. Raises ValueError, naming chapter and cell, where marks or order are not as they should be."
     found, cells = [], nb.cells
-
-    def stop(i, what):
-        raise ValueError(f"{chapter}, cell {i}: {what}")
-
-    for i, cell in enumerate(cells):
-        for kind, about in (
-            _marks(cell.source) if cell.cell_type == "code" else ()
-        ):
-            if kind == "exercise":
-                m = _ABOUT.fullmatch(about)
-                if not m:
-                    stop(
-                        i,
-                        f"expected a mark like '#| exercise 3.1 name ★★ 10min', got {about!r}",
-                    )
-                number, names, stars, minutes, extra = m.groups()
-                if number != f"{int(chapter[:2])}.{len(found) + 1}":
-                    stop(
-                        i,
-                        f"expected exercise {int(chapter[:2])}.{len(found) + 1}, got {number}",
-                    )
-                heading = (
-                    i
-                    and cells[i - 1].cell_type == "markdown"
-                    and re.search(
-                        rf"^#+ Exercise {re.escape(number)}: (.+)$",
-                        cells[i - 1].source,
-                        re.M,
-                    )
-                )
-                if not heading:
-                    stop(
-                        i,
-                        f"expected a task above it, markdown with a heading '### Exercise {number}: ...'",
-                    )
-                source = _bare(cell.source)
-                try:
-                    names = _targets(source, names)
-                except (ValueError, SyntaxError) as e:
-                    stop(i, f"exercise {number}: {e}")
-                try:
-                    given = _given(source, names, number, cells[i - 1].source)
-                except (ValueError, SyntaxError) as e:
-                    stop(i - 1, f"exercise {number}: {e}")
-                found.append(
-                    Exercise(
-                        number,
-                        chapter,
-                        heading[1].strip(),
-                        len(stars),
-                        int(minutes),
-                        bool(extra),
-                        names,
-                        source,
-                        given,
-                        {"task": i - 1, "exercise": i},
-                    )
-                )
-                continue
-            e = found[-1] if found else None
-            if not e or about.strip() != e.number:
-                stop(
-                    i,
-                    f"{kind} {about}: there is no exercise of that number above it, or another one between",
-                )
-            if kind in e.at:
-                stop(i, f"a second {kind} {about}")
-            if kind == "check" and any(
-                c.cell_type == "code" for c in cells[e.at["exercise"] + 1 : i]
-            ):
-                stop(
-                    i,
-                    f"check {about}: expected it to be the next code cell after the exercise",
-                )
-            e.at[kind] = i
+    code = [(i, c) for i, c in enumerate(cells) if c.cell_type == "code"]
+    marks = [(i, *mark) for i, c in code for mark in _marks(c.source)]
+    for i, kind, about in marks:
+        if kind == "exercise":
+            place = len(found) + 1
+            found.append(_read_exercise(cells, i, about, chapter, place))
+            continue
+        e = found[-1] if found else None
+        if what := _out_of_place(cells, i, kind, about, e):
+            raise _misplaced(chapter, i, what)
+        e.at[kind] = i
     for e in found:
         for kind in ("check", "wrong"):
             if kind not in e.at:
-                stop(e.at["exercise"], f"exercise {e.number} has no {kind}")
+                what = f"exercise {e.number} has no {kind}"
+                raise _misplaced(chapter, e.at["exercise"], what)
     return found
 
 # %% ../nbs/91_exercises.ipynb #4fb90a16
@@ -639,7 +642,7 @@ class Checker:
         same = fit[0] if len(fit) == 1 else None
         expected, came = b[tuple(at)].item(), a[tuple(at)].item()
         twin = ""
-        if _show(came) == _show(expected):
+        if not same and _show(came) == _show(expected):
             single = torch.equal(a.float().double(), a)
             twin = (
                 "? Float64 is wanted"
@@ -753,43 +756,63 @@ _TRIES: dict[str, list] = {}  # predictions that this session has given
 _BORROWED: set[str] = set()  # exercises whose reference this session uses
 
 
+def _files(*functions) -> set[str]:
+    "The cells in which functions are written, as a traceback names them."
+    bare = [inspect.unwrap(f) for f in functions if callable(f)]
+    return {f.__code__.co_filename for f in bare if hasattr(f, "__code__")}
+
+
+def _last_line(e: Exception, files: set[str]) -> str:
+    "The line in these files that an error came from."
+    trace = traceback.extract_tb(e.__traceback__)
+    lines = [f.line for f in trace if f.filename in files and f.line]
+    return f", at your line `{lines[-1].strip()}`" if lines else ""
+
+
+def _stub_of(e: Exception) -> str | None:
+    "The exercise whose stub raised this, '' if it does not say which; None: no stub."
+    if not isinstance(e, NotImplementedError) or "exercise" not in str(e):
+        return None
+    m = re.search(r"exercise (\d+\.\d+)", str(e))
+    return m[1] if m else ""
+
+
+def _waits(e: Exception, other: str, check: set[str], mine: set[str]) -> str:
+    "What to say where the stub of another exercise was called."
+    *calls, stub = traceback.extract_tb(e.__traceback__)
+    known = [f.filename for f in calls if f.filename in check | mine]
+    who = "this check" if known and known[-1] not in mine else "your answer"
+    return (
+        f"{who} calls `{stub.name}`, exercise {other}, which is not solved yet: "
+        f'solve it, or go on with use_reference("{other}", globals()).'
+    )
+
+
 def _judge(number: str, fn: Callable, answers, tries=()) -> CheckFailed | None:
     "What the check says about these answers; None if it has nothing to say."
     c = Checker(number)
     c.tries = tries if isinstance(tries, list) else list(tries)
+    if _blank(list(answers)):
+        return CheckFailed(number, "not attempted", _BLANK)
     try:
-        if _blank(list(answers)):
-            c.fail("not attempted", _BLANK)
         fn(c, *answers)
     except CheckFailed as e:
         e.margin = c.margin
         return e
     except Exception as e:
+        stub = _stub_of(e)
+        if stub in ("", number) or "ellipsis" in str(e):
+            return CheckFailed(number, "not attempted", _BLANK)
+        check, mine = _files(fn), _files(*answers)
+        if stub:
+            said = _waits(e, stub, check, mine)
+            return CheckFailed(number, "error", said)
+        said = f"{type(e).__name__}: {str(e) or 'no message'}"
+        line = _last_line(e, mine - check)
         try:
-            if (
-                isinstance(e, NotImplementedError)
-                and "exercise" in str(e)
-                or "ellipsis" in str(e)
-            ):
-                c.fail("not attempted", _BLANK)
-            mine = {
-                f.__code__.co_filename
-                for a in answers
-                if (f := inspect.unwrap(a) if callable(a) else None)
-                and hasattr(f, "__code__")
-            } - {getattr(fn, "__code__", fn).co_filename}
-            lines = [
-                f.line
-                for f in traceback.extract_tb(e.__traceback__)
-                if f.filename in mine and f.line
-            ]
-            c.fail(
-                "error",
-                f"{type(e).__name__}: {str(e) or 'no message'}"
-                + (f", at your line `{lines[-1].strip()}`." if lines else "."),
-            )
-        except CheckFailed as said:
-            return said
+            c.fail("error", f"{said}{line}.")
+        except CheckFailed as failed:
+            return failed
     return None
 
 
@@ -1517,83 +1540,106 @@ def checked_part(cells) -> set[int]:
     return found
 
 
+def _task_of(e: Exercise, text: str) -> str:
+    "The text of a task without what the learner finds in the cell below it."
+    text = re.sub(
+        r"^```python\n.*?\n```\n*",
+        lambda m: "" if _is_scaffold(m[0], e) else m[0],
+        text,
+        flags=re.M | re.S,
+    )
+    return e.headed(text)
+
+
+def _check_of(e: Exercise, cell) -> Iterator[tuple]:
+    "The check, the line that goes on without solving, and the folded solution."
+    from nbformat.v4 import new_code_cell, new_markdown_cell
+
+    title = f"#@title Check {e.number}: run this cell"
+    yield cell, f"{e.number} check", f"{title}\n{_bare(cell.source)}"
+    yield (
+        new_code_cell(id=f"{cell.id}-go-on"),
+        f"{e.number} go on",
+        f'# use_reference("{e.number}", globals())   # to go on without solving {e.number}: take away the first # and run this cell',
+    )
+    yield (
+        new_markdown_cell(id=f"{cell.id}-solution"),
+        f"{e.number} solution",
+        f"<details><summary>Solution of {e.number}</summary>\n\n```python\n{e.source}\n```\n\n</details>",
+    )
+
+
+def _workbook(chapter: str) -> tuple:
+    "The cell that begins a learner's notebook, its key and its text."
+    from nbformat.v4 import new_code_cell
+
+    line = "from discrete_diffusion.exercises import *"
+    begins = f'{line}\nworkbook("{chapter}")'
+    return new_code_cell(id="workbook"), "workbook", begins
+
+
+def _names_module(cell) -> bool:
+    return bool(re.match(r"#\|\s*default_exp", cell.source))
+
+
+def _learners(
+    cell,  # of the solved notebook
+    i: int,  # its place there
+    kind: str | None,  # of its mark; None: not part of an exercise
+    e: Exercise | None,
+) -> Iterator[tuple]:  # cells, their keys, their texts
+    "What a learner gets in the place of a cell."
+    if kind == "task":
+        yield cell, f"{e.number} task", _task_of(e, cell.source)
+    elif kind == "exercise":
+        head = f"# Exercise {e.number}: {', '.join(e.names)}"
+        yield cell, f"{e.number} exercise", f"{head}\n{e.given}"
+    elif kind == "check":
+        yield from _check_of(e, cell)
+    elif kind is None:
+        code = cell.cell_type == "code"
+        text = _bare(cell.source) if code else cell.source
+        yield cell, f"cell {cell.get('id', i)}", text
+
+
 def make_learner(
     solved,  # a solved notebook, as nbformat reads it; it is not changed
     chapter: str,  # its name, as in '03_forward'
     colab: str = "",  # address of the course's archive: begin with a cell that installs it where it is missing
 ):  # -> a notebook
     "The learner's face of a notebook. Raises what `find_exercises` raises."
-    from nbformat.v4 import new_code_cell, new_markdown_cell
+    from nbformat.v4 import new_code_cell
 
     exercises = find_exercises(solved, chapter)
     role = {i: (kind, e) for e in exercises for kind, i in e.at.items()}
     nb = copy.deepcopy(solved)
-    nb.cells = []
-    behind = checked_part(solved.cells)
+    old, nb.cells = nb.cells, []
+    behind = checked_part(old)
 
     def add(cell, key, source):
         "A generated cell: its key says which it is, its hash what it was."
         cell.source = source
         cell.metadata = {"course": {"key": key, "hash": _hash(source)}}
-        if cell.cell_type == "code" and (
-            exercises or not key.startswith("cell ")
-        ):
+        if key.endswith(" check"):
+            cell.metadata.update(_FOLDED)
+        shows = not exercises and key.startswith("cell ")
+        if cell.cell_type == "code" and not shows:
             cell.outputs, cell.execution_count = [], None
         nb.cells.append(cell)
 
     if colab:
-        add(
-            new_code_cell(id="install"),
-            "install",
-            _INSTALL.format(archive=colab),
-        )
-    start = f'from discrete_diffusion.exercises import *\nworkbook("{chapter}")'
-    if not any(re.match(r"#\|\s*default_exp", c.source) for c in solved.cells):
-        add(new_code_cell(id="workbook"), "workbook", start)
-    for i, cell in enumerate(copy.deepcopy(solved.cells)):
-        kind, e = role.get(i, (None, None))
+        installs = _INSTALL.format(archive=colab)
+        add(new_code_cell(id="install"), "install", installs)
+    if not any(map(_names_module, old)):
+        add(*_workbook(chapter))
+    for i, cell in enumerate(old):
         if i in behind:
             continue
-        key, bare = f"cell {cell.get('id', i)}", _bare(cell.source)
-        if cell.cell_type == "code" and re.match(
-            r"#\|\s*default_exp", cell.source
-        ):
-            add(new_code_cell(id="workbook"), "workbook", start)
-        elif kind == "wrong":
+        if cell.cell_type == "code" and _names_module(cell):
+            add(*_workbook(chapter))
             continue
-        elif kind == "task":
-            text = re.sub(
-                r"^```python\n.*?\n```\n*",
-                lambda m: "" if _is_scaffold(m[0], e) else m[0],
-                cell.source,
-                flags=re.M | re.S,
-            )
-            add(cell, f"{e.number} task", e.headed(text))
-        elif kind == "exercise":
-            add(
-                cell,
-                f"{e.number} exercise",
-                f"# Exercise {e.number}: {', '.join(e.names)}\n{e.given}",
-            )
-        elif kind == "check":
-            add(
-                cell,
-                f"{e.number} check",
-                f"#@title Check {e.number}: run this cell\n{bare}",
-            )
-            cell.metadata.update(_FOLDED)
-            add(
-                new_code_cell(id=f"{cell.id}-go-on"),
-                f"{e.number} go on",
-                f'# use_reference("{e.number}", globals())   # to go on without solving {e.number}: take away the first # and run this cell',
-            )
-            add(
-                new_markdown_cell(id=f"{cell.id}-solution"),
-                f"{e.number} solution",
-                f"<details><summary>Solution of {e.number}</summary>\n\n```python\n{e.source}\n```\n\n</details>",
-            )
-        else:
-            add(cell, key, bare if cell.cell_type == "code" else cell.source)
+        for new in _learners(cell, i, *role.get(i, (None, None))):
+            add(*new)
     return nb
 
 
@@ -1849,89 +1895,100 @@ def _holds_answers(module: str, exercises: list[Exercise]) -> bool:
     )
 
 
+def _answer(e: Exercise) -> Iterator[ast.AST]:
+    "What a solution defines under the names that are asked for: nodes."
+    tree = ast.parse(e.source)
+    for name in e.names:
+        yield from _named(tree, name)
+
+
+def _is_definition(node) -> bool:
+    return isinstance(node, (ast.FunctionDef, ast.ClassDef))
+
+
+def _written(e: Exercise) -> str:
+    "The statements of an answer; values that are long enough to be told apart."
+    text = []
+    for node in _answer(e):
+        if _is_definition(node):
+            body = node.body[1:] if _is_doc(node.body[0]) else node.body
+            text += [ast.unparse(n) for n in body]
+        elif len(ast.unparse(node.value)) > 16:
+            text.append(ast.unparse(node))
+    return "\n".join(text)
+
+
+def _given_values(e: Exercise, about: dict) -> Iterator[str]:
+    "Where the value of an answer stands beside its name."
+    lines = e.source.split("\n")
+    for value in (n.value for n in _answer(e) if not _is_definition(n)):
+        line = lines[value.lineno - 1]
+        forms = {
+            ast.unparse(value),
+            line[value.col_offset : value.end_col_offset],
+        }
+        forms = "|".join(re.escape(form) for form in forms if form)
+        names = "|".join(re.escape(name) for name in e.names)
+        says = rf"\b({names})\b\s*(==|=|in)\s*({forms})(?!\w)"
+        for key, cell in about.items():
+            if re.search(says, cell.source):
+                yield f"{e.number}: its value stands in {key}"
+
+
+def _code_of(cell) -> list[str]:
+    "The code in a cell: all of it, or the fenced blocks of a text."
+    if cell.cell_type == "code":
+        return [cell.source]
+    return re.findall(r"```(?:python)?\n(.*?)```", cell.source, re.S)
+
+
+def _squeeze(text: str) -> str:
+    return re.sub(r"\s+|[()`]", "", text)
+
+
+def _given_expressions(e: Exercise, about: dict) -> Iterator[str]:
+    "Where an expression of an answer stands, under whatever names."
+    given = _expressions(e.given, 9)
+    shapes = _expressions(_written(e), 9)
+    own = {s: text for s, text in shapes.items() if s not in given}
+    for key, cell in about.items():
+        seen = {s for block in _code_of(cell) for s in _expressions(block, 9)}
+        there = _squeeze(cell.source)
+        for shape, text in own.items():
+            plain = _squeeze(text)
+            if shape in seen or len(plain) >= 12 and plain in there:
+                yield f"{e.number}: `{text}` of its answer stands in {key}"
+
+
+def _left_over(key: str, cell, exercises: list[Exercise]) -> Iterator[str]:
+    "What a learner's cell must not bring along."
+    if cell.cell_type == "code" and cell.outputs and exercises:
+        yield f"{key}: a saved output"
+    if any(kind == "wrong" for kind, _ in _marks(cell.source)):
+        yield f"{key}: a bank of wrong answers"
+
+
+def _imported_answers(exercises: list[Exercise], about: dict) -> Iterator[str]:
+    "Cells that import the chapter itself, if it holds the answers."
+    module = exercises[0].chapter.split("_", 1)[1] if exercises else ""
+    if not exercises or not _holds_answers(module, exercises):
+        return
+    for key, cell in about.items():
+        if cell.cell_type == "code" and (
+            f"discrete_diffusion.{module}" in _modules(cell.source)
+        ):
+            yield f"{key}: imports discrete_diffusion.{module}, which holds the answers"
+
+
 def leaks(
     nb,  # a learner's notebook
     exercises: list[Exercise],  # of the solved one
 ) -> list[str]:  # complaints; none: nothing found
     "Where a learner's notebook gives an answer away, outside the fold that is meant to."
-    said, squeeze = [], lambda s: re.sub(r"\s+|[()`]", "", s)
     about = {c.metadata["course"]["key"]: c for c in nb.cells}
-    for key, cell in about.items():
-        if cell.cell_type == "code" and cell.outputs and exercises:
-            said.append(f"{key}: a saved output")
-        if any(kind == "wrong" for kind, _ in _marks(cell.source)):
-            said.append(f"{key}: a bank of wrong answers")
-    if exercises:
-        module = exercises[0].chapter.split("_", 1)[1]
-        using = [
-            k
-            for k, c in about.items()
-            if c.cell_type == "code"
-            and f"discrete_diffusion.{module}" in _modules(c.source)
-        ]
-        if _holds_answers(module, exercises):
-            said += [
-                f"{k}: imports discrete_diffusion.{module}, which holds the answers"
-                for k in using
-            ]
+    said = [s for k, c in about.items() for s in _left_over(k, c, exercises)]
+    said += _imported_answers(exercises, about)
+    shown = {k: c for k, c in about.items() if not k.endswith(" solution")}
     for e in exercises:
-        tree, lines, answer = ast.parse(e.source), e.source.split("\n"), []
-        for node in (n for name in e.names for n in _named(tree, name)):
-            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-                body = node.body[1:] if _is_doc(node.body[0]) else node.body
-                answer += [ast.unparse(n) for n in body]
-            else:
-                for name in e.names:
-                    given = "|".join(
-                        re.escape(v)
-                        for v in {
-                            ast.unparse(node.value),
-                            *(
-                                x
-                                for x in [
-                                    lines[node.value.lineno - 1][
-                                        node.value.col_offset : node.value.end_col_offset
-                                    ]
-                                ]
-                                if x
-                            ),
-                        }
-                    )
-                    for k, c in about.items():
-                        if not k.endswith(" solution") and re.search(
-                            rf"\b{re.escape(name)}\b\s*(==|=|in)\s*({given})(?!\w)",
-                            c.source,
-                        ):
-                            said.append(f"{e.number}: its value stands in {k}")
-                answer += (
-                    [ast.unparse(node)]
-                    if len(ast.unparse(node.value)) > 16
-                    else []
-                )
-        whole, shapes = "\n".join(answer), _expressions("\n".join(answer), 9)
-        given = set(_expressions(e.given, 9))
-        for key, cell in about.items():
-            if key.endswith(" solution"):
-                continue
-            blocks = (
-                [cell.source]
-                if cell.cell_type == "code"
-                else re.findall(r"```(?:python)?\n(.*?)```", cell.source, re.S)
-            )
-            seen = (
-                set().union(*(set(_expressions(b, 9)) for b in blocks))
-                if blocks
-                else set()
-            )
-            for shape, text in shapes.items():
-                if shape in given:
-                    continue
-                if (
-                    shape in seen
-                    or len(squeeze(text)) >= 12
-                    and squeeze(text) in squeeze(cell.source)
-                ):
-                    said.append(
-                        f"{e.number}: `{text}` of its answer stands in {key}"
-                    )
+        said += [*_given_values(e, shown), *_given_expressions(e, shown)]
     return list(dict.fromkeys(said))

@@ -7,7 +7,7 @@ __all__ = ['PALETTE', 'MASKED', 'MOVED', 'MARKERS', 'KINDS', 'style', 'heat', 'h
            'mark_text', 'show_text', 'simplex_flow', 'error_plot', 'player', 'text_player', 'SliderTwin', 'slider_twin']
 
 # %% ../nbs/90_viz.ipynb #90-viz-02
-import base64, hashlib, html, io, json, math, numbers, os, sys
+import base64, hashlib, html, io, json, math, os, sys
 import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
@@ -446,6 +446,49 @@ def simplex_flow(
     return ax
 
 # %% ../nbs/90_viz.ipynb #90-viz-30
+def _positive(v, name: str) -> np.ndarray:
+    "Numbers in a row that have a logarithm, in float64."
+    v = np.asarray(torch.as_tensor(v, dtype=torch.float64))
+    if v.ndim != 1 or len(v) < 2:
+        raise ValueError(
+            f"{name}: expected at least two numbers in a row, got shape {v.shape}"
+        )
+    if not (np.isfinite(v) & (v > 0)).all():
+        raise ValueError(
+            f"{name}: expected positive finite numbers, got {v.min():g} to {v.max():g}"
+        )
+    return v
+
+
+def _measured(steps, errors) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    "Steps, and the errors at them by name."
+    steps = _positive(steps, "steps")
+    if len(set(steps)) < 2:
+        raise ValueError(
+            f"steps: expected at least two different numbers, got {steps[0]:g} only"
+        )
+    named = errors if isinstance(errors, dict) else {"": errors}
+    named = {k: _positive(v, f"errors[{k!r}]") for k, v in named.items()}
+    for k, v in named.items():
+        if len(v) != len(steps):
+            raise ValueError(
+                f"errors[{k!r}]: expected {len(steps)} numbers as steps, got {len(v)}"
+            )
+    return steps, named
+
+
+def _line_of_slope(ax, steps, start, slope):
+    "A thin dotted line from `start` at the smallest step."
+    ax.loglog(
+        steps,
+        start * (steps / steps.min()) ** slope,
+        color="#777777",
+        lw=1.5,
+        ls=":",
+        label=f"slope {slope:g}, for comparison",
+    )
+
+
 def error_plot(
     steps,  # (n,) numbers of steps, at least two different ones
     errors,  # (n,) positive errors, or a dict of name: errors
@@ -456,35 +499,7 @@ def error_plot(
     ylabel: str = "error",  # beside
 ) -> dict[str, float]:  # the fitted slope of each line
     "Errors against steps on logarithmic axes, with fitted slopes. Raises ValueError for numbers that have no logarithm."
-
-    def positive(v, name):
-        v = np.asarray(torch.as_tensor(v, dtype=torch.float64))
-        if v.ndim != 1 or len(v) < 2:
-            raise ValueError(
-                f"{name}: expected at least two numbers in a row, got shape {v.shape}"
-            )
-        if not (np.isfinite(v) & (v > 0)).all():
-            raise ValueError(
-                f"{name}: expected positive finite numbers, got {v.min():g} to {v.max():g}"
-            )
-        return v
-
-    steps = positive(steps, "steps")
-    if len(set(steps)) < 2:
-        raise ValueError(
-            f"steps: expected at least two different numbers, got {steps[0]:g} only"
-        )
-    named = {
-        k: positive(v, f"errors[{k!r}]")
-        for k, v in (
-            errors if isinstance(errors, dict) else {"": errors}
-        ).items()
-    }
-    for k, v in named.items():
-        if len(v) != len(steps):
-            raise ValueError(
-                f"errors[{k!r}]: expected {len(steps)} numbers as steps, got {len(v)}"
-            )
+    steps, named = _measured(steps, errors)
     if ax is None:
         ax = plt.subplots()[1]
     slopes = {
@@ -492,22 +507,11 @@ def error_plot(
         for k, v in named.items()
     }
     for (k, v), marker in zip(named.items(), MARKERS * len(named)):
-        ax.loglog(
-            steps,
-            v,
-            marker=marker,
-            label=f"{k + ': ' if k else ''}slope {slopes[k]:.2f}",
-        )
+        label = f"{k + ': ' if k else ''}slope {slopes[k]:.2f}"
+        ax.loglog(steps, v, marker=marker, label=label)
     if slope is not None:
-        start = max(v[steps.argmin()] for v in named.values()) * 1.5
-        ax.loglog(
-            steps,
-            start * (steps / steps.min()) ** slope,
-            color="#777777",
-            lw=1.5,
-            ls=":",
-            label=f"slope {slope:g}, for comparison",
-        )
+        first = max(v[steps.argmin()] for v in named.values())
+        _line_of_slope(ax, steps, first * 1.5, slope)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.legend()
     if len(steps) <= 9:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from discrete_diffusion import exercises as ex
-from discrete_diffusion.core import draw, per_item, uniforms
+from discrete_diffusion.core import door, draw, per_item, uniforms
 from discrete_diffusion.exercises import Checker, CheckFailed
 from discrete_diffusion.forward import (
     Absorbing,
@@ -425,6 +425,14 @@ def test_rounding_is_relative_above_one():
     assert hears(c.close, -math.inf, math.inf)
 
 
+def test_a_slip_that_fits_leaves_no_doubt_about_float32():
+    c = Checker("0.0")
+    said = hears(c.close, 1 + 2e-8, 1.0, slips={"a step too long": 1 + 2e-8})
+    assert (
+        said == "the result: expected 1, got 1. It looks like a step too long."
+    )
+
+
 def test_float32_is_named_where_it_is_certain():
     c, want = Checker("0.0"), torch.tensor([0.1, 0.7], dtype=F64)
     certain, maybe = (
@@ -563,3 +571,51 @@ def test_an_old_learners_notebook_gets_its_checks_folded():
     }
     cells, kept, _ = ex._merge(new, old)
     assert not kept and check_cell(cells).metadata["cellView"] == "form"
+
+
+# An answer that calls what is not written yet
+
+
+STUB = 'raise NotImplementedError("exercise 8.1")'
+
+
+def in_cells(*cells):
+    "Cells run one after the other, each from a file of its own as in a notebook."
+    ns = {"door": door, "Tensor": torch.Tensor, "torch": torch}
+    for i, cell in enumerate(cells):
+        exec(compile(cell, f"<cell {i}>", "exec"), ns)
+    return ns
+
+
+def heard_in_cells(stub, answer, check="def check(c, f): f(torch.ones(2))"):
+    ns = in_cells(stub, answer, check)
+    failed = ex._judge("8.2", ns["check"], [ns["f"]])
+    assert failed is not None
+    return failed
+
+
+@pytest.mark.parametrize("above", ["", "@door\n"])
+def test_the_stub_of_another_exercise_is_named(above):
+    stub = f"{above}def half(x: Tensor):\n    {STUB}\n"
+    answer = "def f(x):\n    return 2 * half(x)\n"
+    failed = heard_in_cells(stub, answer)
+    assert failed.stage == "error"
+    assert failed.sentence == (
+        "your answer calls `half`, exercise 8.1, which is not solved yet: "
+        'solve it, or go on with use_reference("8.1", globals()).'
+    )
+    inside = heard_in_cells(
+        f"{stub}\ndef quarter(x):\n    return half(half(x))\n",
+        "def f(x):\n    return quarter(x)\n",
+    )
+    assert inside.sentence == failed.sentence
+    check = "def check(c, f):\n    f(torch.ones(2)) - half(torch.ones(2))\n"
+    by_check = heard_in_cells(stub, "def f(x):\n    return x\n", check)
+    assert by_check.sentence.startswith("this check calls `half`, exercise 8.1")
+
+
+def test_an_exercise_of_its_own_number_is_not_attempted():
+    answer = f"def f(x):\n    {STUB.replace('8.1', '8.2')}\n"
+    assert heard_in_cells("", answer).stage == "not attempted"
+    other = "def f(x):\n    raise NotImplementedError('later')\n"
+    assert "NotImplementedError: later" in heard_in_cells("", other).sentence

@@ -8,13 +8,6 @@ import sys
 import pytest
 from house import ROOT, notebooks
 
-# Notebooks of which `ruff check` still says something: one that is done leaves the list.
-LATER = {
-    "90_viz",
-    "91_exercises",
-    "93_notation",
-    "94_equations",
-}
 FILES = [
     *sorted((ROOT / "scripts").rglob("*.py")),
     *sorted((ROOT / "tests").rglob("*.py")),
@@ -34,10 +27,7 @@ def ruff(*words, text=None):
 
 
 def complaints(path):
-    said = ruff("format", "--check", path)
-    if path.suffix == ".ipynb" and path.stem in LATER:
-        return said
-    return said + ruff("check", path)
+    return ruff("format", "--check", path) + ruff("check", path)
 
 
 @pytest.mark.parametrize(
@@ -68,10 +58,6 @@ def test_stubs_are_in_standard_format(path):
 
 def test_a_packed_stub_is_found():
     assert as_code("if x: y = 1; z = 2\n") and not as_code("x = ...\n")
-
-
-def test_what_is_not_done_yet_is_there():
-    assert {path.stem for path in notebooks()} >= LATER
 
 
 @pytest.mark.parametrize(
