@@ -220,9 +220,11 @@ def _check_sums(p, name, tol):
     off = (total - 1).abs()
     if off.max() > tol:
         worst = total.flatten()[off.argmax()].item()
+        single = double and off.max() < 1e-5  # that is how float32 rounds
+        hint = "; was it worked out in float32? use float64" if single else ""
         raise ValueError(
             f"{name}: expected rows that sum to one, got a row with sum "
-            f"{worst:.6g} (off by {off.max().item():.2g})"
+            f"{worst:.6g} (off by {off.max().item():.2g}){hint}"
         )
 
 # %% ../nbs/00_core.ipynb #c00-probs

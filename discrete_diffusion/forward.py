@@ -49,12 +49,13 @@ def _check_values(schedule):
                 f"{'alpha' if part == 'fn' else 'slope'}: expected a function "
                 f"of time, got {type(given).__name__}"
             )
-    a = schedule.fn(torch.linspace(0, 1, 1001, dtype=torch.float64))
-    if a.shape != (1001,):
-        raise ValueError(
-            "alpha: expected one value per time, but "
-            f"{schedule.name} maps (1001,) to {tuple(a.shape)}"
+    if not isinstance(schedule.name, str):
+        came = type(schedule.name).__name__
+        raise TypeError(
+            f"name: expected a str, got {came}; the slope comes third"
         )
+    t = torch.linspace(0, 1, 1001, dtype=torch.float64)
+    a = _tried(schedule.fn, t, "alpha")
     if not bool(((a >= 0) & (a <= 1)).all()):
         raise ValueError(
             "alpha: expected values in [0, 1], but "
@@ -67,13 +68,50 @@ def _check_values(schedule):
         )
 
 
+def _tried(fn, t, who: str) -> Tensor:
+    "fn(t); TypeError or ValueError unless it gives a number for each time."
+    try:
+        values = fn(t)
+    except (TypeError, ValueError, RuntimeError) as error:
+        values = error
+    if isinstance(values, Tensor) and values.shape == t.shape:
+        return values
+    if isinstance(values, Tensor):
+        raise ValueError(
+            f"{who}: expected one value per time, "
+            f"got {tuple(t.shape)} mapped to {tuple(values.shape)}"
+        )
+    raise TypeError(
+        f"{who}: expected a function of a float64 tensor, element by element "
+        f"(torch.cos, not math.cos), got {values!r}"
+    )
+
+
+def _check_written_slope(schedule):
+    "A slope that somebody wrote is the one that differences show."
+    t = (torch.arange(1000, dtype=torch.float64) + 0.381966) / 1000
+    h = 1e-6  # smaller than the pieces of any schedule with kinks
+    rise = (schedule.fn(t + h) - schedule.fn(t - h)) / (2 * h)
+    slope = _tried(_written(schedule), t, "slope")
+    size = torch.maximum(rise.abs(), slope.abs())
+    wrong = ~((slope - rise).abs() <= 0.01 * size + 1e-6)
+    if wrong.double().mean() > 0.01:  # a kink may lie in a few
+        at = wrong.nonzero()[0, 0]
+        raise ValueError(
+            f"slope: expected the derivative of {schedule.name}, near t = "
+            f"{t[at]:.3g} about {rise[at]:.4g}, got {slope[at]:.4g}"
+        )
+
+
 def _check_slope(schedule):
     "Between two times alpha may not fall where its slope says it stands still."
+    if _written(schedule):
+        return _check_written_slope(schedule)
     t = torch.linspace(0, 1, 1001, dtype=torch.float64)
     pace = -schedule(t).diff() * 1000
     middle = (t[1:] + t[:-1]) / 2
     slopes = torch.stack(
-        [_raw_slope(schedule, u).abs() for u in (t[:-1], middle, t[1:])]
+        [_by_autograd(schedule.fn, u).abs() for u in (t[:-1], middle, t[1:])]
     )
     steepest = slopes.nan_to_num(math.inf).amax(0)
     wrong = (pace > 1e-6) & (steepest < pace / 100)
@@ -128,8 +166,8 @@ class Schedule(_Value):
     decreases and stays in [0, 1]. `alpha` maps float64 times to float64,
     elementwise. `alpha.slope`, where alpha has such a method, or else
     autograd gives alpha'(t). Raises `TypeError` for no function,
-    `ValueError` for a function that increases or leaves [0, 1], and for
-    one that falls where its slope is 0 (looked at on 1,001 times)."""
+    `ValueError` for a function that increases or leaves [0, 1], and for a
+    slope that is not its derivative (looked at on about 1,000 times)."""
 
     def __init__(
         self,
@@ -356,7 +394,7 @@ class Kernel(_Value, ABC):
             )
         t = t.cpu()
         clean = t == 0  # where nothing has happened yet
-        Q = self.matrix(torch.zeros_like(t), torch.where(clean, 1.0, t))
+        Q = self._between(torch.zeros_like(t), torch.where(clean, 1.0, t))
         still = torch.eye(self.N).to(Q)
         return torch.where(clean[..., None, None], still, Q)
 
@@ -374,7 +412,7 @@ class Kernel(_Value, ABC):
     @door
     def likelihood(self, x_t: States, s: Time, t: Time) -> Rows:
         "q(x_t | x_s = j) for every j: column x_t of the matrix from s to t."
-        return self._rows(self.matrix(s.cpu(), t.cpu()).mT, x_t)
+        return self._rows(self._between(s, t).mT, x_t)
 
     @door
     def push(self, w: Float[Tensor, "batch *shape K"], t: Time) -> Rows:
@@ -404,7 +442,7 @@ class Kernel(_Value, ABC):
         generator: torch.Generator | None = None,  # source of randomness
     ) -> States:
         "A draw of x_t given x_s."
-        return draw(self._rows(self.matrix(s.cpu(), t.cpu()), x_s), generator)
+        return draw(self._rows(self._between(s, t), x_s), generator)
 
     def draw_pi(
         self,
@@ -423,6 +461,18 @@ class Kernel(_Value, ABC):
         but for masking. Bool, the shape of x_t."""
         return torch.zeros_like(x_t, dtype=torch.bool)
 
+    def _between(self, s: Tensor, t: Tensor) -> Tensor:
+        "`matrix`, and a ValueError unless it gives one for each time."
+        Q = self.matrix(s.cpu(), t.cpu())
+        times = torch.broadcast_shapes(s.shape, t.shape)
+        if Q.shape != (*times, self.N, self.N):
+            raise ValueError(
+                f"matrix: expected shape {(*times, self.N, self.N)} for times "
+                f"of shape {tuple(times)}, got {tuple(Q.shape)}; numbers that "
+                "depend on time need [..., None, None]"
+            )
+        return Q
+
     @staticmethod
     def _rows(M: Tensor, x: Tensor) -> Tensor:
         "Row x of M: one matrix (N, N) for all, or one per item (batch, N, N)."
@@ -434,7 +484,12 @@ class Kernel(_Value, ABC):
 
     @property
     def noisy_start(self) -> bool:
-        "Does time 0 still carry noise, alpha(0) < 1?"
+        """Does time 0 still carry noise, alpha(0) < 1? ValueError where the
+        schedule is kept under a name that nobody asks for."""
+        if self.alpha is None and hasattr(self, "schedule"):
+            raise ValueError(
+                "alpha: expected the schedule as self.alpha, got self.schedule"
+            )
         return self.alpha is not None and self.alpha(0.0).item() < 1
 
     def __repr__(self):

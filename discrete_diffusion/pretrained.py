@@ -93,12 +93,12 @@ def _compare(name: str, tensors: dict[str, Tensor], net: nn.Module):
             )
 
 # %% ../nbs/92_pretrained.ipynb #92-system
-def _as_json(value):
-    "A system, kernel, schedule or tokeniser as JSON can hold it. ValueError for a class or function that is not this package's."
+def _as_json(value, part: str = "system"):
+    "A system, kernel, schedule or tokeniser as JSON can hold it. ValueError, naming the part, for a class or function that is not this package's."
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple)):
-        return {type(value).__name__: [_as_json(v) for v in value]}
+        return {type(value).__name__: [_as_json(v, part) for v in value]}
     if isinstance(value, Tensor):
         name = str(value.dtype).removeprefix("torch.")
         return {"Tensor": value.tolist(), "dtype": name}
@@ -107,10 +107,10 @@ def _as_json(value):
     package, _, module = type(value).__module__.partition(".")
     if package != "discrete_diffusion":
         raise ValueError(
-            "system: expected values of this package alone, got "
-            f"{value!r}, which is not"
+            f"{part}: expected values of this package alone, got {value!r}, "
+            "which is not"
         )
-    fields = {k: _as_json(v) for k, v in vars(value).items()}
+    fields = {k: _as_json(v, f"{part}.{k}") for k, v in vars(value).items()}
     return {"class": f"{module}.{type(value).__qualname__}", "fields": fields}
 
 
@@ -249,7 +249,7 @@ def _write_list(folder: Path, listed: dict):
     write_atomically(folder / "weights.json", f"{{\n{text}\n}}\n".encode())
 
 
-def _check_to_save(name, net, arguments, notes):
+def _check_to_save(name, net, arguments, notes, folder):
     "Raise TypeError or ValueError for what could not be saved."
     if not re.fullmatch("[a-z0-9-]+", _name(name)):
         raise ValueError(
@@ -260,6 +260,19 @@ def _check_to_save(name, net, arguments, notes):
     for what, v in (("arguments", arguments), ("notes", notes)):
         if not isinstance(v, dict):
             raise TypeError(f"{what}: expected a dict, got {type(v).__name__}")
+    if folder is None:
+        raise TypeError("folder: expected a path, got None")
+
+
+def _parts_as_json(**parts) -> dict:
+    "System and tokeniser for the record. TypeError for what can do no part of that work."
+    for what, method in (("system", "sample"), ("tokenizer", "decode")):
+        value = parts[what]
+        if value is not None and not hasattr(value, method):
+            raise TypeError(
+                f"{what}: expected an object that can {method}, got {value!r}"
+            )
+    return {k: _as_json(v, k) for k, v in parts.items() if v is not None}
 
 
 def save_pretrained(
@@ -268,7 +281,7 @@ def save_pretrained(
     network: str,  # its class, one of NETWORKS
     arguments: dict,  # what the class was called with, as JSON can hold it
     notes: dict,  # data, training, numbers, ...: anything JSON can hold
-    folder: str | Path | None = None,  # where; None: the package's own
+    folder: str | Path,  # where
     system=None,  # what it was trained for; kernel and schedule come along
     tokenizer=None,  # what makes states of a text
 ) -> Path:  # the file of weights
@@ -276,11 +289,9 @@ def save_pretrained(
     whole or not at all, one process at a time. `net.reads` goes into the notes;
     of the arguments, those that training sets anyway may be left out. Raises TypeError or ValueError
     for what could not be loaded again, OSError (no space, no right)."""
-    _check_to_save(name, net, arguments, notes)
+    _check_to_save(name, net, arguments, notes, folder)
     notes = _with_reads(notes, net, system)
-    for what, value in (("system", system), ("tokenizer", tokenizer)):
-        if value is not None:
-            notes = {**notes, what: _as_json(value)}
+    notes = {**notes, **_parts_as_json(system=system, tokenizer=tokenizer)}
     folder = _folder(folder)
     record = _as_record(network, arguments, notes)
     tensors = _on_cpu(net)

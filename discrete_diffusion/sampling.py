@@ -105,6 +105,11 @@ def _check_denoise(ask):
 
 def _asker(model, kernel, y, options):
     "The network as a step asks it."
+    if "given" in options:
+        raise TypeError(
+            "given: expected no given tokens, the moves hold them (hold, "
+            "hold_all); first_hitting and unmask take them"
+        )
     if not isinstance(model, Denoise):
         scores = getattr(model, "reads", None) == "score"
         return Denoise(model, kernel.N if scores else kernel.K, y, **options)
@@ -128,9 +133,40 @@ def _moves(kernel, moves):
     if not isinstance(moves, list):
         return [(ancestral, t, s) for t, s in steps_down(kernel, moves)]
     for move in moves:
-        if len(move) != 3 or not callable(move[0]):
-            raise TypeError(f"moves: expected (step, t, s), got {move!r}")
+        triple = isinstance(move, (tuple, list)) and len(move) == 3
+        if not triple or not callable(move[0]):
+            raise TypeError(
+                "moves: expected (step, t, s) triples, or a tensor of times, "
+                f"got {move!r}"
+            )
     return moves
+
+
+def _check_pi(kernel) -> Tensor:
+    "The law in which a kernel's noise ends. TypeError or ValueError."
+    pi = getattr(kernel, "pi", None)
+    if not isinstance(pi, Tensor) or pi.dtype != torch.float64:
+        raise TypeError(
+            "pi: expected the law at time 1 in kernel.pi, float64 of shape "
+            f"({kernel.N},), got {getattr(pi, 'dtype', type(pi).__name__)}"
+        )
+    if pi.ndim != 1:
+        raise ValueError(
+            f"pi: expected shape ({kernel.N},), got {tuple(pi.shape)}"
+        )
+    return check_probs(pi, "pi", kernel.N)
+
+
+def _check_begin(kernel, shape, start):
+    "Raise unless the chain can begin at the kernel's pi or at these states."
+    _check_pi(kernel)
+    if start is not None and start.shape != shape:
+        raise ValueError(
+            f"start: expected states of shape {tuple(shape)}, "
+            f"got {tuple(start.shape)}"
+        )
+    if start is not None:
+        check_states(start, kernel.N, "start")
 
 
 def _check_call(shape, y):
@@ -147,15 +183,28 @@ def _check_call(shape, y):
 
 
 def _rows(step, now):
-    "The rows of a step. ValueError for another shape."
+    "The rows of a step. TypeError for no tensor, ValueError for its shape."
     rows = step(now)
     wanted = [(*now.x.shape, n) for n in (now.kernel.N, now.kernel.K)]
-    if tuple(rows.shape) not in wanted:
-        raise ValueError(
+    got = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
+    if got not in wanted:
+        raise (ValueError if isinstance(rows, Tensor) else TypeError)(
             f"moves: expected rows of shape {wanted[0]} from "
-            f"{getattr(step, '__name__', step)}, got {tuple(rows.shape)}"
+            f"{getattr(step, '__name__', step)}, got {got}"
         )
     return rows
+
+
+def _check_no_draw(step, now, rows):
+    "ValueError where a step, asked again, gives other rows: it has drawn."
+    for _ in range(max(1, 32 // now.x.numel())):
+        if not torch.equal(step(now), rows):
+            raise ValueError(
+                "moves: expected a step that draws nothing: it returns the "
+                "rows of what may come next, and a second draw is a second "
+                f"move; {getattr(step, '__name__', step)}, asked again, gave "
+                "other rows"
+            )
 
 
 def _check_clean(masked: float):
@@ -292,7 +341,8 @@ def _without_impossible(
 @dataclass
 class Moment:
     """Where a sampler stands, and all that a step may look at. The network is
-    asked when a step wants its answer, once a moment."""
+    asked when a step wants its answer, once a moment. A step draws nothing: it
+    returns rows, from which `sample` draws; a second draw is a second move."""
 
     kernel: Kernel  # the noise
     x: Int64[Tensor, "batch *shape"]  # the states, at time t
@@ -369,19 +419,21 @@ def sample(
     device: str | torch.device = "cpu",  # where the model lives
     keep_path: bool = False,  # keep every state on the way
     progress: bool = False,  # show a progress bar
-    start: Int64[Tensor, "..."] | None = None,  # states at time 1
+    start: Int64[Tensor, "..."] | None = None,  # states at time 1, `shape`
     **options,  # guidance, temperature, p, as in `Denoise`
 ) -> Sample:
     """States from pi, or `start`, that follow the moves: a list of (step, t,
     s), or a number or grid of times for `ancestral` steps. Each move is a draw
-    from the rows of its step. Raises TypeError, ValueError."""
+    from the rows of its step. Moves need not meet: a list may begin short of
+    time 1, or leave times out. Raises TypeError, ValueError."""
     _check_call(shape, y)
+    _check_begin(kernel, shape, start)
     ask = _asker(model, kernel, None if y is None else y.to(device), options)
     reads, moves = _reads(kernel, reads, ask), _moves(kernel, moves)
     calls, begun = ask.calls, time.perf_counter()
     x = kernel.draw_pi(shape, generator, device)
     if start is not None:
-        x = check_states(start, kernel.N, "start").reshape(shape).to(device)
+        x = start.to(device)
     path = [(1.0, x)]
     for step, t, s in tqdm(moves, disable=not progress, desc="sampling"):
         now = Moment(kernel, x, s, t, ask, reads)
@@ -402,18 +454,19 @@ def sampler_law(
     moves: Integral | Float[Tensor, "times"] | list,  # steps, grid, or moves
     y: Integral | None = None,  # a label
     reads: str | None = None,  # see `reading`
-    start: Float[Tensor, "states"] | None = None,  # law at time 1; None: pi
+    start: Float[Tensor, "states"] | None = None,  # law at time 1, (N**L,)
     **options,  # guidance, temperature, p, as in `Denoise`
 ) -> Float[Tensor, "sequences"]:
     """The exact law of `sample`, propagated over all sequences: (K**L,)
-    float64, in the order of `all_states`. Raises TypeError, ValueError."""
+    float64, in the order of `all_states`. Raises TypeError, ValueError, also
+    for a step that draws inside."""
     states = all_states(kernel.N, L)
     labels = None
     if y is not None:
         labels = torch.full((len(states),), check_count(y, "y", 0))
     ask = _asker(model, kernel, labels, options)
     reads = _reads(kernel, reads, ask)
-    law = kernel.pi[states].prod(-1)
+    law, asked = _check_pi(kernel)[states].prod(-1), []
     if start is not None:
         law = check_probs(start, "start", len(states)).double()
     for step, t, s in _moves(kernel, moves):
@@ -424,8 +477,12 @@ def sampler_law(
         rows = torch.full(
             (*states.shape, kernel.N), 1 / kernel.N, dtype=law.dtype
         )
-        found = check_probs(_rows(step, now), "rows").double()
-        rows[can] = pad(found, (0, kernel.N - found.shape[-1]))
+        found = check_probs(_rows(step, now), "rows")
+        kind = getattr(step, "__code__", step)
+        if kind not in asked:  # each kind of step once, at its first moment
+            asked.append(kind)
+            _check_no_draw(step, now, found)
+        rows[can] = pad(found.double(), (0, kernel.N - found.shape[-1]))
         law = propagate(law, rows)
     clean = law.reshape([kernel.N] * L)[(slice(kernel.K),) * L].flatten()
     _check_clean(1 - clean.sum().item())

@@ -1,6 +1,7 @@
 "Kernels of one's own are served by their own laws, and values are plain: they pickle, copy and compare."
 
 import copy
+import math
 import pickle
 
 import numpy as np
@@ -332,3 +333,101 @@ def test_values_pickle_and_copy(value):
                 kernel.probs(x, 0.4 if kernel.T else 0.3),
                 mine.probs(x, 0.4 if kernel.T else 0.3),
             )
+
+
+@pytest.mark.parametrize("times", [4, 3, 1])
+def test_a_matrix_for_one_time_only_is_refused(times):
+    "With as many items as states the shapes would fit, and rows sum to 1.45."
+
+    class OneTime(OnlyMatrix):
+        def matrix(self, s, t):
+            a = self.alpha.ratio(s, t).reshape(-1, 1)
+            return a * torch.eye(4)[:1] + (1 - a) * GROUP[:1]
+
+    k = OneTime(linear_schedule())
+    x = torch.zeros(times, 2, dtype=torch.int64)
+    t = torch.linspace(0.2, 0.8, times, dtype=torch.float64)
+    wanted = rf"matrix: expected shape \({times}, 4, 4\).*\[..., None, None\]"
+    for call in (
+        lambda: k.probs(x, t),
+        lambda: k.evidence(x, t),
+        lambda: k.likelihood(x, t / 2, t),
+        lambda: k.jump(x, 0.1, t),
+    ):
+        with pytest.raises(ValueError, match=wanted):
+            call()
+
+
+def test_a_schedule_under_another_name_is_refused():
+    "As self.schedule it would hide that time 0 carries noise."
+
+    class Misnamed(OnlyMatrix):
+        def __init__(self, schedule):
+            super().__init__(None)
+            self.schedule = schedule
+
+        def matrix(self, s, t):
+            a = self.schedule.ratio(s, t)[..., None, None]
+            return a * torch.eye(4) + (1 - a) * GROUP
+
+    k = Misnamed(geometric_schedule())
+    with pytest.raises(ValueError, match="the schedule as self.alpha, got"):
+        k.probs(torch.zeros(1, 1, dtype=torch.int64), 0.5)
+
+
+def square(t):
+    return 1 - t**2
+
+
+@pytest.mark.parametrize(
+    "slope",
+    [
+        lambda t: 2 * t,
+        lambda t: -2.1 * t,
+        torch.zeros_like,
+        lambda t: torch.where(t < 0.9, -2 * t, -2.0),
+        lambda t: t * float("nan"),
+    ],
+)
+def test_a_wrong_slope_is_refused(slope):
+    with pytest.raises(ValueError, match="slope: expected the derivative of"):
+        Schedule(square, "square", slope)
+
+
+def test_right_slopes_are_accepted():
+    Schedule(square, "square", lambda t: -2 * t)
+    Schedule(lambda t: (1 - t) ** 0.5, "root", lambda t: -0.5 / (1 - t) ** 0.5)
+    Schedule(lambda t: torch.ones_like(t), "none", torch.zeros_like)
+    betas_schedule(torch.tensor([0.0, 0.5] * 2500).double() / 100)
+    for power in (0.1, 0.5, 7.0):
+        polynomial_schedule(power)
+
+
+def test_a_schedule_is_told_what_it_got():
+    cases = {
+        "name: expected a str, got function; the slope comes third": (
+            lambda: Schedule(square, lambda t: -2 * t)
+        ),
+        "torch.cos, not math.cos": lambda: Schedule(
+            lambda t: math.cos(t * math.pi / 2)
+        ),
+        "element by element.*got 0.5": lambda: Schedule(lambda t: 0.5),
+        "slope: expected a function of a float64": lambda: Schedule(
+            lambda t: 1 - t, "line", lambda t: -1.0
+        ),
+    }
+    for said, make in cases.items():
+        with pytest.raises(TypeError, match=said):
+            make()
+
+
+def test_rows_that_were_worked_out_in_float32_are_told_so():
+    class Single(OnlyMatrix):
+        def matrix(self, s, t):
+            a = self.alpha.ratio(s, t)[..., None, None].float()
+            third = torch.full((4, 4), 0.1).fill_diagonal_(0.7)
+            return a * torch.eye(4) + (1 - a) * third
+
+    x = torch.zeros(1, 1, dtype=torch.int64)
+    with pytest.raises(ValueError, match="worked out in float32"):
+        Single(linear_schedule()).sample(x, 0.5)

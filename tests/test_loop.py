@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
+from discrete_diffusion.core import draw
 from discrete_diffusion.ctmc import (
     euler,
     frozen_rates,
@@ -16,6 +17,7 @@ from discrete_diffusion.ctmc import (
 from discrete_diffusion.flow import FlowMatching
 from discrete_diffusion.forward import (
     Absorbing,
+    Kernel,
     Schedule,
     Uniform,
     gaussian_kernel,
@@ -369,3 +371,106 @@ def test_a_time_for_each_item():
     ask(x, 0.3)
     assert torch.equal(seen[0], times.double())
     assert seen[1].tolist() == [0.3, 0.3]
+
+
+def refused(error, said, moves=4, net=None, kernel=NOISE, **options):
+    "`sample` and `sampler_law` refuse this with these words."
+    net = net or oracle(NOISE)
+    for call in (
+        lambda: sample(net, kernel, (4, 2), moves, **options),
+        lambda: sampler_law(net, kernel, 2, moves, **options),
+    ):
+        with pytest.raises(error, match=said):
+            call()
+
+
+@pytest.mark.parametrize("kernel", [NOISE, MASKS], ids=["uniform", "masks"])
+@pytest.mark.parametrize("late", [False, True])
+def test_a_step_that_draws_has_no_law(kernel, late):
+    "Its rows are a coin's; the law would be another at every call."
+
+    def draws_inside(now):
+        x_0 = draw(now.full())
+        return reverse_eq4(
+            kernel, one_hot(x_0, 3).double(), now.x, now.s, now.t
+        )
+
+    moves = [(draws_inside, t, s) for t, s in steps_down(kernel, 4)]
+    if late:
+        moves[0] = (ancestral, *moves[0][1:])
+    for _ in range(20):
+        with pytest.raises(ValueError, match="draws_inside, asked again"):
+            sampler_law(oracle(kernel), kernel, 2, moves)
+    sample(oracle(kernel), kernel, (4, 2), moves)
+
+
+def test_the_law_asks_little_more_than_the_sampler():
+    "A kind of step is asked again at its first moment alone."
+    seen = []
+
+    def counted(now):
+        seen.append(now.t)
+        return ancestral(now)
+
+    moves = [(counted, t, s) for t, s in steps_down(NOISE, 8)]
+    sampler_law(oracle(NOISE), NOISE, 2, moves)
+    assert len(seen) == 9
+
+
+def test_what_is_no_move_is_told_what_moves_are():
+    said = "triples, or a tensor of times, got"
+    refused(TypeError, said, [1.0, 0.5, 0.0])
+    refused(TypeError, said, [ancestral])
+    refused(TypeError, said, [(1.0, 0.5)])
+    said = r"expected rows of shape \(\d, 2, 3\) from nothing, got NoneType"
+
+    def nothing(now):
+        return None
+
+    refused(TypeError, said, [(nothing, 1.0, 0.0)])
+
+
+def test_moves_need_not_meet():
+    moves = [(ancestral, 0.9, 0.5), (ancestral, 0.4, 0.0)]
+    law = sampler_law(oracle(NOISE), NOISE, 2, moves)
+    torch.testing.assert_close(law.sum().item(), 1.0, rtol=0, atol=1e-10)
+
+
+def test_given_tokens_are_held_by_moves():
+    refused(TypeError, "given: .* first_hitting and unmask", given=FIRST)
+
+
+def test_a_start_of_another_shape_is_refused():
+    net = oracle(NOISE)
+    for shape in ((2, 4), (8,), (1, 2)):
+        with pytest.raises(
+            ValueError, match=r"start: expected .*\(4, 2\), got"
+        ):
+            sample(net, NOISE, (4, 2), 3, start=torch.zeros(shape).long())
+
+
+class OwnPi(Kernel):
+    "The uniform noise, with a stationary law of one's own."
+
+    K = N = 3
+    alpha = linear_schedule()
+
+    def matrix(self, s, t):
+        return NOISE.matrix(s, t)
+
+
+@pytest.mark.parametrize(
+    ("pi", "error", "said"),
+    [
+        (None, TypeError, r"float64 of shape \(3,\), got NoneType"),
+        (torch.ones(3) / 3, TypeError, r"shape \(3,\), got torch.float32"),
+        (torch.ones(4).double() / 4, ValueError, "axis of size 3"),
+        (torch.ones(1, 3).double() / 3, ValueError, r"\(3,\), got \(1, 3\)"),
+        (torch.ones(3).double(), ValueError, "pi: .* sum to one"),
+    ],
+)
+def test_a_kernel_says_where_its_noise_ends(pi, error, said):
+    kernel = OwnPi()
+    if pi is not None:
+        kernel.pi = pi
+    refused(error, said, kernel=kernel)

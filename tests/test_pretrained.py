@@ -10,6 +10,7 @@ import torch
 
 from discrete_diffusion.forward import (
     Absorbing,
+    Schedule,
     Uniform,
     geometric_schedule,
     linear_schedule,
@@ -145,3 +146,37 @@ save_pretrained(name, pretrain.round_to_half(net), kind, arguments, notes,
     net = small.net
     assert net.reads == "leave-one-out"
     assert all(v.dtype == torch.float32 for v in net.state_dict().values())
+
+
+def test_a_folder_must_be_named():
+    "Without one, weights would end up in the installed package."
+    call = ("small", small_net(), "no network, so nothing is written", {}, {})
+    with pytest.raises(TypeError, match="folder"):
+        save_pretrained(*call)
+    with pytest.raises(TypeError, match="folder: expected a path, got None"):
+        save_pretrained(*call, None)
+
+
+@pytest.mark.parametrize("part", ["system", "tokenizer"])
+def test_parts_that_can_do_nothing_are_refused(tmp_path, part):
+    net = small_net()
+    rest = ("transformer.TextNet", net.arguments, {}, tmp_path)
+    for wrong in ("abc", 3):
+        with pytest.raises(TypeError, match=f"{part}: expected an object that"):
+            save_pretrained("small", net, *rest, **{part: wrong})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_part_of_ones_own_is_named(tmp_path):
+    net = small_net()
+    mine = MaskedText(Absorbing(2, Schedule(lambda t: 1 - t, "mine")))
+    with pytest.raises(ValueError, match="^system.kernel.alpha.fn: expected"):
+        save_pretrained(
+            "small",
+            net,
+            "transformer.TextNet",
+            net.arguments,
+            {},
+            tmp_path,
+            mine,
+        )
