@@ -284,7 +284,7 @@ def continuous_bound(
     rate: Callable,  # score_rate, masked_rate, uniform_rate or flow_rate
     y: Tensor | None = None,  # labels, handed to the model
     generator: torch.Generator | None = None,  # source of randomness
-    density: "TimeDensity | None" = None,  # where to draw t; None: uniform
+    density: object = None,  # a `TimeDensity`; None: uniform
     times: Tensor | None = None,  # (batch,) times, each uniform on (0, 1)
     reads: str | None = None,  # what the last look reads; None: as the rate
 ) -> Bound:  # nats, one unbiased draw
@@ -461,7 +461,8 @@ def uniform_rate(
 ) -> Tensor:  # (batch, *shape) nats per unit time, the logits' dtype
     """`score_rate` of `score_from_loo` in closed form, O(K).
 
-    For all times in [0, 1] (UDLM; Schiff et al. 2024). float32 at least. Raises TypeError, ValueError.
+    For all times in [0, 1] (UDLM; Schiff et al. 2024), float32 at least. Raises
+    TypeError, ValueError.
     """
     alpha, fall = _start(kernel, Uniform, x_0, x_t, t)
     _refuse((alpha >= 1) & (x_0 != x_t))

@@ -169,6 +169,27 @@ def changes(page, where, was, seconds=5):
     raise AssertionError("the slider has moved and the picture has not")
 
 
+def mend(page, source):
+    """Write the right line over the wrong one, the last, as a learner would. A
+    slow editor may take keys before the click has moved its cursor: undo, and
+    once more."""
+    before = source.inner_text()
+    for _ in range(5):
+        source.click()
+        page.wait_for_timeout(500)
+        page.keyboard.press("Control+End")
+        page.keyboard.press("Shift+Home")
+        page.keyboard.insert_text(RIGHT)
+        now = source.inner_text()
+        if RIGHT in now and WRONG not in now:
+            return
+        for _ in range(10):
+            if source.inner_text() != before:
+                page.keyboard.press("Control+Z")
+                page.wait_for_timeout(100)
+    raise AssertionError(f"the editor has {source.inner_text()!r}")
+
+
 def learn(page, address):
     said = []
     page.on("console", lambda m: m.type == "error" and said.append(m.text))
@@ -201,15 +222,8 @@ def learn(page, address):
         ".jupyter-widgets input[type=range], .noUi-handle"
     ).count(), "cells below an unsolved exercise ran"
 
-    exercise.scroll_into_view_if_needed()  # mended as a learner would: click, change, run
-    source = exercise.locator(".cm-content")
-    source.click()
-    page.keyboard.press("Control+End")
-    page.keyboard.press("Shift+Home")
-    page.keyboard.insert_text(RIGHT)
-    assert RIGHT in source.inner_text() and WRONG not in source.inner_text(), (
-        source.inner_text()
-    )
+    exercise.scroll_into_view_if_needed()
+    mend(page, exercise.locator(".cm-content"))
     slider = page.locator(".noUi-handle").first
     run_all(page, slider)
     assert f"Exercise {NUMBER}: solved." in check.text_content(), (
