@@ -82,6 +82,7 @@ class MaskedText:
         L = x_0.shape[1]
         most = max(1, round(L * (0.3 + 0.7 * done / self.ramp)))
         n = stratified_steps(len(x_0), most, generator)
+        # argsort twice: the rank of each letter among random numbers
         rank = uniforms(x_0.shape, generator).argsort(-1).argsort(-1)
         first_n = (rank < n[:, None]).to(x_0.device)
         return x_0, x_0.masked_fill(first_n, self.kernel.mask), L / n.double()

@@ -21,7 +21,10 @@ import sys
 
 from house import LIB, NBS, notebooks, parsed, write_atomically
 
-SAYS = re.compile(r"Minutes to read: (\d+)(?: \(and (\d+) for Going deeper\))?")
+SAYS = re.compile(
+    r"Minutes to read: (\d+)(?: \(and (\d+) for Going deeper\))?"
+    r"(?:, exercises not counted)?"
+)
 HIDDEN = {"hide", "wrong", "check", "exercise", "export", "default_exp"}
 TABLES = ["index", "99_teaching"]  # notebooks with a table of hours
 FOLDS = r"^#\|\s*(echo: *false|code-fold: *true)"
@@ -80,14 +83,18 @@ def said(cells):
     return int(found[1]), int(found[2] or 0)
 
 
-def sentence(line, deeper):
+def sentence(cells):
+    "What the chapter should say of itself."
+    line, deeper = computed(cells)
     more = f" (and {deeper} for Going deeper)" if deeper else ""
-    return f"Minutes to read: {line}{more}"
+    tasks = any(re.match(r"#+ Exercise", source(cell)) for cell in cells)
+    aside = ", exercises not counted" if tasks else ""
+    return f"Minutes to read: {line}{more}{aside}"
 
 
 def write(path, saved):
     "Put what is computed where the chapter says it."
-    words = sentence(*computed(saved["cells"]))
+    words = sentence(saved["cells"])
     for cell in saved["cells"]:
         text = SAYS.sub(words, source(cell))
         cell["source"] = text.splitlines(keepends=True)
@@ -161,7 +168,7 @@ def main():
     for path, saved in chapters():
         now, then = computed(saved["cells"]), said(saved["cells"])
         print(f"{path.stem}: {now} computed, {then} said")
-        if "--write" in sys.argv and now != then:
+        if "--write" in sys.argv:
             write(path, saved)
     if "--write" in sys.argv:
         write_hours()

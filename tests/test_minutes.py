@@ -50,6 +50,16 @@ def test_what_a_reader_does_not_read_here_does_not_count(cell):
     assert minutes.computed([WORDS, cell]) == (2, 0)
 
 
+def test_a_chapter_with_exercises_says_that_they_are_not_counted():
+    task = markdown("### Exercise 1.1: a task\n" + "word " * 200)
+    told = minutes.sentence([WORDS, task, markdown("## Going deeper"), WORDS])
+    assert told == (
+        "Minutes to read: 2 (and 2 for Going deeper), exercises not counted"
+    )
+    assert minutes.SAYS.fullmatch(told)
+    assert minutes.sentence([WORDS]) == "Minutes to read: 2"
+
+
 def test_each_layer_counts_by_itself():
     deeper, checked = (
         markdown("## Going deeper"),
