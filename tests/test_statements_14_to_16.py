@@ -83,7 +83,8 @@ def test_comparisons_are_no_wider_than_what_is_known():
 
 
 def test_schedules_of_score_entropy_by_noise():
-    (block,) = [b for b in prose("14").split("\n\n") if "log-linear" in b]
+    blocks = prose("14").split("\n\n")
+    (block,) = [b for b in blocks if "**log-linear**" in b]
     masks, uniform = (
         block.index("With masks"),
         block.index("With uniform noise"),
