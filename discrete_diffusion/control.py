@@ -66,7 +66,7 @@ def resample(
     weights are too uneven; they all get the mean of the old weights. Raises
     TypeError, ValueError, also where all weights of a population are zero."""
     _check_population(log_w, n, least)
-    old = log_w.reshape(-1, n)
+    old = log_w.unflatten(0, (-1, n))
     total = old.logsumexp(-1, keepdim=True)
     share = (old - total).exp()
     drawn = draw(share[:, None].expand(-1, n, -1), generator)
