@@ -62,20 +62,21 @@ def resample(
     generator: torch.Generator | None = None,  # where the draws come from
     least: Real = 0.5,  # resample below this share of effective particles
 ) -> tuple[Tensor, Tensor]:  # x and log_w after it
-    """Draw new particles, in proportion to the weights, in each population whose
-    weights are too uneven; they all get the mean of the old weights. Raises
-    TypeError, ValueError, also where all weights of a population are zero."""
+    """Draw new particles, in proportion to the weights, in each population
+    whose weights are too uneven; they all get the mean of the old weights.
+    Raises TypeError, ValueError, also where all weights of a population are zero."""
     _check_population(log_w, n, least)
     old = log_w.unflatten(0, (-1, n))
     total = old.logsumexp(-1, keepdim=True)
     share = (old - total).exp()
     drawn = draw(share[:, None].expand(-1, n, -1), generator)
     uneven = (effective_size(old) < least * n)[:, None]
-    number = torch.arange(n, device=x.device)
+    number = torch.arange(n, device=log_w.device)
     chosen = torch.where(uneven, drawn, number)
-    first = n * torch.arange(len(old), device=x.device)[:, None]
+    first = n * torch.arange(len(old), device=log_w.device)[:, None]
     new = torch.where(uneven, total - math.log(n), old)
-    return x[(first + chosen).flatten()], new.flatten()
+    index = (first + chosen).flatten().to(x.device)
+    return x[index], new.flatten()
 
 # %% ../nbs/21_control.ipynb #112115b5
 @dataclass
@@ -145,7 +146,7 @@ class Particles:
     ) -> Tensor:  # x, resampled
         "Multiply Z_i of what was shown since the last question; resample."
         if self.log_w is None:
-            self.log_w = torch.zeros(len(x), dtype=torch.float64)
+            self.log_w = wide(torch.zeros(len(x), device=x.device))
         if self.asked is None:
             return x
         before, log_z = self.asked
@@ -182,8 +183,9 @@ class Particles:
     ) -> Int64[Tensor, "populations *shape"]:
         "One particle of each population, in proportion to the weights."
         w = self.log_w.reshape(-1, self.n)
-        first = self.n * torch.arange(len(w))
-        return x[first + draw(w.softmax(-1), self.generator)]
+        first = self.n * torch.arange(len(w), device=w.device)
+        index = first + draw(w.softmax(-1), self.generator)
+        return x[index.to(x.device)]
 
 
 def carry(
