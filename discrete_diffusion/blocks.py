@@ -80,11 +80,11 @@ def block_mask(
 ) -> Tensor:  # (2 L, 2 L) bool, True where a row looks at a column
     "Who sees whom in the doubled sequence [x_t, x_0] (Arriola et al. 2025)."
     own = block_of(L, block)
-    same = own[:, None] == own
-    before = own[:, None] > own
-    noisy = torch.cat([same, before], 1)
-    clean = torch.cat([torch.zeros_like(same), page_mask(L, block)], 1)
-    return torch.cat([noisy, clean])
+    mask = torch.zeros(2 * L, 2 * L, dtype=torch.bool)
+    mask[:L, :L] = own[:, None] == own
+    mask[:L, L:] = own[:, None] > own
+    mask[L:, L:] = page_mask(L, block)
+    return mask
 
 # %% ../nbs/20_blocks.ipynb #fb9b31d8
 class BlockLayer(TextBlock):
@@ -214,13 +214,15 @@ def by_pages(
     mask: int,  # the mask's state, which stands for what comes later
 ) -> Tensor:  # (batch, L, K)
     "Logits of all blocks, one call for each: what `both` gives in one pass."
-    own, parts = block_of(x_0.shape[1], block).to(x_0.device), []
-    for j in own.unique():
-        page = torch.where(own < j, x_0, x_t).masked_fill(own > j, mask)
-        parts.append(call_network(model, page, None)[:, own == j])
+    parts = []
+    for spots in torch.arange(x_0.shape[1]).split(check_count(block, "block")):
+        spots = spots.to(x_0.device)
+        page = x_0.index_copy(1, spots, x_t[:, spots])
+        page[:, spots[-1] + 1 :] = mask
+        parts.append(call_network(model, page, None)[:, spots])
     return torch.cat(parts, 1)
 
-# %% ../nbs/20_blocks.ipynb #5ee4b657
+# %% ../nbs/20_blocks.ipynb #5745e61f
 @dataclass
 class BlockText:
     """Text in blocks from left to right, masked diffusion inside a block, exact
@@ -316,7 +318,8 @@ def sample(
     "Texts, block by block."
     block_of(shape[1], self.block)
     self._check(model)
-    rest = times or self.block, temperature, generator
+    times = self.block if times is None else times
+    rest = times, temperature, generator
     if cache and hasattr(model, "read"):
         return sample_blocks(model, self.kernel, shape, *rest)
     return self._afresh(model, shape, *rest)
@@ -334,14 +337,14 @@ def _afresh(self: BlockText, model, shape, times, temperature, generator):
             page = page.index_copy(1, part.to(home), x_t)
             return call_network(model, page, None)[:, part]
 
-        size = shape[0], len(part)
+        size = len(x), len(part)
         out = sampling.sample(
             inside, self.kernel, size, times, device=home, **options
         )
         x[:, part], calls = out.x, calls + out.calls
     return Sample(x, calls, time.perf_counter() - begun)
 
-# %% ../nbs/20_blocks.ipynb #9b616649
+# %% ../nbs/20_blocks.ipynb #094d3ecb
 @torch.no_grad()
 def sample_blocks(
     net: BlockNet,
