@@ -21,6 +21,7 @@ from house import LIB, ROOT, machine, write_atomically
 from torch import nn
 from torch.nn import functional as F
 
+from discrete_diffusion.blocks import BlockNet, BlockText
 from discrete_diffusion.core import draw
 from discrete_diffusion.d3pm import D3PM
 from discrete_diffusion.data import CharTokenizer, load_text, windows
@@ -182,6 +183,16 @@ def systems(K):
             MaskedText(masks),
             dict(N=K + 1),
         ),
+        "blocks_4": (
+            "blocks of 4 letters, masked inside",
+            BlockText(masks, 4),
+            dict(block=4),
+        ),
+        "blocks_16": (
+            "blocks of 16 letters, masked inside",
+            BlockText(masks, 16),
+            dict(block=16),
+        ),
         "d3pm_absorbing": (
             "D3PM, absorbing, T = 1,000",
             D3PMText(masks, T=1000),
@@ -222,6 +233,9 @@ def build(name, K, tokens, seed):
         frequencies = F.pad(frequencies, (0, 1))
     if name == "score_published":
         frequencies = None
+    if isinstance(system, BlockText):
+        net = BlockNet(K, depth=4, frequencies=frequencies, **special)
+        return label, system, net
     return label, system, TextNet(K, frequencies=frequencies, **special)
 
 
@@ -296,9 +310,10 @@ def score(a, label, system, net, tokenizer, text, held, wall, cpu):
         if autoregressive
         else system.bits(net, x, passes=DRAWS, generator=g)
     )
-    out = (
+    letter_by_letter = autoregressive or isinstance(system, BlockText)
+    out = (  # as many steps as letters, where the system does not decide
         system.sample(net, (50, LENGTH), generator=g)
-        if autoregressive
+        if letter_by_letter
         else system.sample(net, (50, LENGTH), LENGTH, generator=g)
     )
     samples = tokenizer.decode(out.x)
