@@ -73,7 +73,7 @@ class Judge:
         again = [self.its.encode(text.replace("3", "E")) for text in texts]
         bits = NextLetter(self.its.K).bits(self.net, torch.stack(again))
         share, error = word_share(texts, self.plays.train)
-        ar = f"{bits.total:.3f} +- {bits.stderr:.3f}"
+        ar = f"{bits.total:.3f} +- {bits.stderr_data:.3f}"
         return f"words {share:.3f} +- {error:.3f}  ar {ar}"
 
 
