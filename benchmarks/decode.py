@@ -40,8 +40,11 @@ L = 64
 def samplers(generator):
     "Moves by name."
     found = {}
-    for name, choose in (("random", at_random), ("apart", apart)):
-        for calls in (4, 8, 16, 32):
+    for name, choose, numbers in (
+        ("random", at_random, (8, 16, 32)),
+        ("apart", apart, (4, 8, 16)),
+    ):
+        for calls in numbers:
             steps = [reveal(choose(L // calls, generator))] * calls
             found[f"{name} {calls}"] = in_turn(steps)
     for eps in (5.0, 0.5):
@@ -51,6 +54,11 @@ def samplers(generator):
     found["threshold 0.9"] = in_turn([reveal(rule)] * L)
     found["one by one"] = in_turn([reveal(at_random(1, generator))] * L)
     return found
+
+
+def in_parts(net, size=26):
+    "The network, asked about so many texts at a time: twice as fast on a CPU."
+    return lambda x, t, y=None: torch.cat([net(part) for part in x.split(size)])
 
 
 def with_error(each):
@@ -83,6 +91,7 @@ def main(texts):
     trained, plays = load_pretrained("masked"), load_text("plays")
     letters = CharTokenizer(trained.notes["alphabet"])
     kernel = Absorbing(trained.net.K, linear_schedule())
+    net = in_parts(trained.net)
     held = windows(letters.encode(plays.held), L, L)
     pages = held[:: len(held) // texts][:texts]
     judge, price = Judge(letters, plays), {}
@@ -92,10 +101,10 @@ def main(texts):
     print("real text:", judge(pages), flush=True)
     for name, moves in samplers(generator).items():
         begun = time.process_time()
-        nats, calls = priced(trained.net, kernel, pages, moves)
+        nats, calls = priced(net, kernel, pages, moves)
         price[name] = nats / L / math.log(2)
         out = sample(
-            trained.net,
+            net,
             kernel,
             (texts, L),
             moves,
