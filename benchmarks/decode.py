@@ -38,22 +38,26 @@ L = 64
 
 
 def samplers(generator):
-    "Moves by name."
-    found = {}
-    for name, choose, numbers in (
-        ("random", at_random, (8, 16, 32)),
-        ("apart", apart, (4, 8, 16)),
-    ):
-        for calls in numbers:
-            steps = [reveal(choose(L // calls, generator))] * calls
-            found[f"{name} {calls}"] = in_turn(steps)
-    for eps in (5.0, 0.5):
-        rule = partial(entropy_bounded, eps=eps)
-        found[f"bounded, eps {eps}"] = in_turn([reveal(rule)] * L)
-    rule = partial(surer_than, threshold=0.9)
-    found["threshold 0.9"] = in_turn([reveal(rule)] * L)
-    found["one by one"] = in_turn([reveal(at_random(1, generator))] * L)
-    return found
+    "Moves by name, those first that matter most."
+
+    def scheduled(choose, calls):
+        steps = [reveal(choose(L // calls, generator))] * calls
+        return in_turn(steps)
+
+    def always(rule):
+        return in_turn([reveal(rule)] * L)
+
+    return {
+        "random 8": scheduled(at_random, 8),
+        "apart 8": scheduled(apart, 8),
+        "random 16": scheduled(at_random, 16),
+        "apart 16": scheduled(apart, 16),
+        "bounded, eps 5": always(partial(entropy_bounded, eps=5.0)),
+        "one by one": scheduled(at_random, L),
+        "bounded, eps 0.5": always(partial(entropy_bounded, eps=0.5)),
+        "apart 4": scheduled(apart, 4),
+        "threshold 0.9": always(partial(surer_than, threshold=0.9)),
+    }
 
 
 def in_parts(net, size=26):
@@ -120,7 +124,7 @@ def main(texts):
         ("random 16", "apart 16"),
         ("one by one", "apart 8"),
         ("one by one", "apart 16"),
-        ("bounded, eps 5.0", "random 16"),
+        ("bounded, eps 5", "random 16"),
     ):
         paired = with_error(price[one] - price[other])
         print(f"price of {one} less {other}, paired: {paired}")

@@ -185,7 +185,7 @@ def surer_than(
     threshold: float,  # in [0, 1]
 ) -> Bool[Tensor, "batch L"]:
     """Hidden tokens whose most probable symbol has at least this probability,
-    and the surest in any case. Raises TypeError, ValueError."""
+    and the surest in any case (Wu et al. 2025). Raises TypeError, ValueError."""
     threshold = check_number(threshold, "threshold", least=0, most=1)
     top = p_0.amax(-1).masked_fill(~hidden, -1.0)
     surest = one_hot(top.argmax(-1), hidden.shape[-1]).bool()
@@ -212,7 +212,7 @@ def apart(
     generator: torch.Generator | None = None,
 ) -> Callable:  # a choice for `reveal`
     """So many hidden places, evenly spaced among the hidden ones, from a random
-    first one; all if there are fewer."""
+    first one; all if there are fewer (after Luxembourg et al. 2025)."""
     check_count(count, "count")
 
     def choose(p_0: Tensor, hidden: Tensor) -> Tensor:
