@@ -17,7 +17,6 @@ LIB = ROOT / "discrete_diffusion"
 LONG = {
     "10_d3pm": 1800,
     "15_mdlm": 1200,
-    "16_flow": 1200,
     "14_sedd": 1200,
     "20_blocks": 900,
 }  # notebooks that train: they start first, and may take so many seconds

@@ -417,6 +417,18 @@ def test_the_law_asks_little_more_than_the_sampler():
     assert len(seen) == 9
 
 
+def test_asking_again_is_no_call():
+    "A law costs as many calls as its steps ask, not one more."
+    ask = Denoise(oracle(NOISE), 3)
+
+    def two_looks(now):
+        return ancestral(now.at(now.t))
+
+    moves = [(two_looks, t, s) for t, s in steps_down(NOISE, 8)]
+    sampler_law(ask, NOISE, 2, moves)
+    assert ask.calls == 8
+
+
 def test_what_is_no_move_is_told_what_moves_are():
     said = "triples, or a tensor of times, got"
     refused(TypeError, said, [1.0, 0.5, 0.0])
