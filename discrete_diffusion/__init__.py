@@ -28,6 +28,9 @@ _MAIN = {
     "mdlm": "MaskedText",
     "flow": "FlowMatching",
     "samplers": "way_back first_hitting unmask unmask_law remask gibbs",
+    "decode": "staircase best_counts reveal entropy_bounded",
+    "blocks": "BlockNet BlockText",
+    "control": "Guided Particles carry",
     "pretrained": "save_pretrained load_pretrained pretrained_names",
 }
 _MODULE_OF = {name: module for module in _MAIN for name in _MAIN[module].split()}
