@@ -313,6 +313,8 @@ def copies(page):
     button = page.locator(".code-copy-button").last
     if not button.count():
         return []
+    button.scroll_into_view_if_needed()
+    page.wait_for_timeout(200)  # a reader sees it before pressing it
     button.click()
     page.wait_for_timeout(100)
     got = page.evaluate("() => navigator.clipboard.readText()")
