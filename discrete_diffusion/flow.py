@@ -203,8 +203,11 @@ def _bayes(kernel, logits, x_t, t):
 # %% ../nbs/16_flow.ipynb #1a4f91a8
 @dataclass
 class FlowMatching:
-    """Discrete flow matching on the mixture path (Campbell et al. 2024; Gat et al. 2024), the source uniform or a mask.
-    The network answers leave-one-out logits; Bayes makes p(x_0 | x_t) of them. Raises TypeError, ValueError."""
+    """Discrete flow matching on the mixture path (Campbell et al. 2024; Gat et
+    al. 2024), the source uniform or a mask.
+
+    The network answers leave-one-out logits; Bayes makes p(x_0 | x_t) of them.
+    Raises TypeError, ValueError."""
 
     kernel: Redraw  # the path: Uniform or Absorbing, with its schedule
     power: float = 0.5  # of the training weight (1 - alpha)^-power
@@ -215,7 +218,8 @@ class FlowMatching:
 
     @property
     def reads(self) -> str:
-        "How the network's answer is read: 'leave-one-out', leave-one-out; under masks that is the full posterior too, 'full'."
+        """What the network's answer means: 'leave-one-out', which under masks is
+        the full posterior too, 'full'."""
         return "full" if absorbs(self.kernel) else "leave-one-out"
 
     def full(
@@ -223,8 +227,9 @@ class FlowMatching:
         logits: Tensor,  # (batch, *shape, K), leave-one-out
         x_t: Tensor,  # (batch, *shape)
         t,  # a number or (batch,)
-    ) -> Tensor:  # (batch, *shape, K) logits of p(x_0 | x_t), in the logits' dtype (float32 at least)
-        "Bayes: logits + log q(x_t | x_0), up to a constant."
+    ) -> Tensor:  # (batch, *shape, K) logits of p(x_0 | x_t)
+        """Bayes: logits + log q(x_t | x_0), up to a constant, in the logits' dtype
+        (float32 at least)."""
         k, logits = (
             self.kernel,
             _float(check_logits(logits, x_t, self.kernel.K)),
@@ -234,21 +239,24 @@ class FlowMatching:
         return _bayes(k, logits, x_t, t)
 
     def ask(self, model: nn.Module, x_t: Tensor, t) -> Tensor:  # (batch, L, K)
-        "The network's answer. ValueError for a network that says that it answers something else."
+        """The network's answer. ValueError for a network that says that it
+        answers something else."""
         check_reads(self.kernel, self.reads, model)
         return check_logits(call_network(model, x_t, t), x_t, self.kernel.K)
 
     def noise(
         self, x_0: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, ...]:
-        "What a training step draws: (x_0, x_t, t), t uniform and spread evenly over the batch."
+        """What a training step draws: (x_0, x_t, t), t uniform and spread evenly
+        over the batch."""
         t = stratified_times(len(x_0), generator)
         return x_0, self.kernel.sample(x_0, t, generator), t
 
     def loss(
         self, model: nn.Module, x_0: Tensor, x_t: Tensor, t: Tensor
     ) -> dict[str, Tensor]:
-        "Cross-entropy of p(x_0 | x_t) at every letter times (1 - alpha)^-power, nats per letter, (batch,): a surrogate. Draws nothing."
+        """Cross-entropy of p(x_0 | x_t) at every letter times (1 - alpha)^-power,
+        nats per letter, (batch,): a surrogate. Draws nothing."""
         full = self.full(self.ask(model, x_t, t), x_t, t)
         ce = cross_entropy(full, x_0).flatten(1).mean(1)
         noisy = (1 - self.kernel.alpha(t)).clamp_min(1e-15)
@@ -259,11 +267,14 @@ class FlowMatching:
         model: nn.Module,
         x_0: Tensor,  # (items, L) held-out windows
         passes: int = 16,  # independent passes over the windows
-        process: str = "flow",  # whose bound: "flow", the velocity's; "score", the reversed redraws', from the same answers
+        # whose bound: "flow", the velocity's, or "score", that of the reversed
+        # redraws, from the same answers
+        process: str = "flow",
         generator: torch.Generator | None = None,  # source of randomness
         batch_size: int = 250,  # windows a network call
     ) -> Bits:
-        "The continuous bound in bits per character, every character paid for. Under masks both processes are one."
+        """The continuous bound in bits per character, every character paid for.
+        Under masks both processes are one."""
         if process not in ("flow", "score"):
             raise ValueError(
                 f"process: expected 'flow' or 'score', got {process!r}"
@@ -291,10 +302,9 @@ class FlowMatching:
         method: str = "euler",  # or "coin"
         corrections: int | Callable = 0,  # corrector moves at each time
         share: float = 0.1,  # of the letters in each corrector move
-    ) -> (
-        list
-    ):  # moves (step, t, s) for `sample` and `sampler_law` of chapter 08
-        "Steps from noise to data, with corrector moves between them."
+    ) -> list:  # moves (step, t, s)
+        """Steps from noise to data, with corrector moves between them, for
+        `sample` and `sampler_law` of chapter 08."""
         step, correct = flow_step(eta, method), corrector_step(share)
         many, moves = correction_count(corrections), []
         for t, s in steps_down(self.kernel, time_grid(times)):
@@ -311,15 +321,15 @@ class FlowMatching:
         *,
         temperature: float = 1.0,  # of the network's answer, see `temper`
         generator: torch.Generator | None = None,  # where the draws come from
-        device: str
-        | torch.device
-        | None = None,  # where the states live; None: where the network is
+        # where the states live; None: where the network is
+        device: str | torch.device | None = None,
         keep_path: bool = False,  # keep every state on the way
         progress: bool = False,  # show a bar
-        corrections: int
-        | Callable = 0,  # corrector moves after each step, each a network call, or a function of the time reached
-        eta: float
-        | Callable = 0.0,  # weight of the corrector within a step, which costs no network call
+        # corrector moves after each step, each a network call, or a function of
+        # the time reached
+        corrections: int | Callable = 0,
+        # weight of the corrector within a step, which costs no network call
+        eta: float | Callable = 0.0,
         share: float = 0.1,  # of the letters in each corrector move
         method: str = "euler",  # or "coin"
     ) -> Sample:

@@ -187,12 +187,14 @@ def order_bits(
     self: MaskedText,
     model: Callable,  # model(x_t, t, y) -> logits; not told the time
     x_0: Tensor,  # (items, L) clean states
-    orders: int
-    | Tensor = 4,  # random orders a window; or the same for all, (orders, L), each a permutation of 0..L-1
+    # random orders a window; or the same for all, (orders, L), each a
+    # permutation of 0..L-1
+    orders: int | Tensor = 4,
     generator: torch.Generator | None = None,  # where random orders come from
     batch_size: int = 250,  # sequences a network call
 ) -> OrderBits:
-    "-log p of showing a window's letters one after another; L network calls an order. Raises TypeError, ValueError."
+    """-log p of showing a window's letters one after another; L network calls an
+    order. Raises TypeError, ValueError."""
     K = self.kernel.K
     check_states(x_0, K, "x_0")
     check_count(batch_size, "batch_size")
@@ -210,7 +212,8 @@ def order_bits(
             or bool((orders.sort(1).values.cpu() != torch.arange(L)).any())
         ):
             raise ValueError(
-                f"orders: expected rows that are permutations of 0..{L - 1}, got shape {tuple(orders.shape)}"
+                "orders: expected rows that are permutations of "
+                f"0..{L - 1}, got shape {tuple(orders.shape)}"
             )
         turn = orders.argsort(1).expand(
             B, -1, -1
@@ -341,18 +344,21 @@ def sample(
     *,
     temperature: float = 1.0,  # see `temper`
     generator: torch.Generator | None = None,  # where the draws come from
-    device: str
-    | torch.device
-    | None = None,  # where the states live; None: where the network is
+    # where the states live; None: where the network is
+    device: str | torch.device | None = None,
     keep_path: bool = False,  # keep every state on the way
     progress: bool = False,  # show a bar
-    corrections: int
-    | Callable = 0,  # times that a step is taken back and taken again, or a function of the time reached
-    sweeps: int = 0,  # after the last step: times that each letter is hidden and drawn anew given all others
-    given: Tensor
-    | None = None,  # letters to keep, `shape` or (L,), -1 where the network shall write
+    # times that a step is taken back and taken again, or a function of the
+    # time reached
+    corrections: int | Callable = 0,
+    # after the last step: times that each letter is hidden and drawn anew
+    # given all others
+    sweeps: int = 0,
+    # letters to keep, `shape` or (L,), -1 where the network shall write
+    given: Tensor | None = None,
 ) -> Sample:
-    "Texts out of masks by ancestral steps; no call where nothing changed. A sweep costs L calls more. Raises TypeError, ValueError."
+    """Texts out of masks by ancestral steps; no call where nothing changed. A
+    sweep costs L calls more. Raises TypeError, ValueError."""
     if not isinstance(shape, tuple) or len(shape) != 2:
         raise TypeError(f"shape: expected a tuple (batch, L), got {shape!r}")
     check_count(sweeps, "sweeps", 0)
