@@ -753,7 +753,7 @@ BANK: list[
     dict
 ] = []  # every wrong answer that was tried, and what became of it
 _TRIES: dict[str, list] = {}  # predictions that this session has given
-_BORROWED: set[str] = set()  # exercises whose reference this session uses
+_BORROWED: dict[str, list] = {}  # what references have defined, by exercise
 
 
 def _files(*functions) -> set[str]:
@@ -816,6 +816,13 @@ def _judge(number: str, fn: Callable, answers, tries=()) -> CheckFailed | None:
     return None
 
 
+def _borrowed(number: str, answers) -> bool:
+    "Is any of these answers what the reference defined?"
+    lent = [id(thing) for thing in _BORROWED.get(number, ())]
+    from_file = f"<reference {number}>" in _files(*answers)
+    return from_file or any(id(answer) in lent for answer in answers)
+
+
 def check_answer(
     number: str,  # of the exercise
     *answers,  # what the learner wrote
@@ -825,12 +832,7 @@ def check_answer(
     def run(fn):
         _CHECKS[number] = fn
         failed = _judge(number, fn, answers, _TRIES.setdefault(number, []))
-        borrowed = number in _BORROWED or any(
-            getattr(getattr(a, "__code__", None), "co_filename", "")
-            == f"<reference {number}>"
-            for a in answers
-        )
-        if failed is None and borrowed:
+        if failed is None and _borrowed(number, answers):
             print(
                 f"Exercise {number}: this is the reference, and it passes. Your own answer is still to come."
             )
@@ -1458,10 +1460,11 @@ def use_reference(
         compile(known[number]["source"], f"<reference {number}>", "exec"),
         namespace,
     )
-    _BORROWED.add(number)
+    names = known[number]["names"]
+    _BORROWED[number] = [namespace[name.partition(".")[0]] for name in names]
     _record(number, "reference")
     print(
-        f"Exercise {number}: the cells below use the reference's {', '.join(known[number]['names'])}."
+        f"Exercise {number}: the cells below use the reference's {', '.join(names)}."
     )
 
 

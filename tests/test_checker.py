@@ -619,3 +619,22 @@ def test_an_exercise_of_its_own_number_is_not_attempted():
     assert heard_in_cells("", answer).stage == "not attempted"
     other = "def f(x):\n    raise NotImplementedError('later')\n"
     assert "NotImplementedError: later" in heard_in_cells("", other).sentence
+
+
+@pytest.mark.parametrize(
+    "number, own",
+    [
+        ("0.1", "def jump(s, t): return jump"),
+        ("1.2", "was_zero = dict(was_zero)"),
+        ("10.5", "class TinyD3PM: pass"),
+    ],
+)
+def test_what_is_written_after_the_reference_is_ones_own(number, own, capsys):
+    name = ex.references()[number]["names"][0].partition(".")[0]
+    ns = in_cells(
+        "from dataclasses import dataclass\nfrom discrete_diffusion.core import *"
+    )
+    ex.use_reference(number, ns)
+    assert ex._borrowed(number, [ns[name]])
+    exec(compile(own, "<cell>", "exec"), ns)
+    assert not ex._borrowed(number, [ns[name]])
