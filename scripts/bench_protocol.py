@@ -3,7 +3,7 @@
     python scripts/bench_protocol.py run masked          train and score one system (one thread); --seed, --steps, --cache
     python scripts/bench_protocol.py speed               a training step of each system, alternated in one process
     python scripts/bench_protocol.py count               counts of letters, pairs and triples, scored on the same windows
-    python scripts/bench_protocol.py table               gather what was run into discrete_diffusion/results/protocol_p.json
+    python scripts/bench_protocol.py table               put what was run into discrete_diffusion/results/protocol_p.json, in place of older rows
 
 Tiny Shakespeare 90/10, windows of 64, 4 layers, 4 heads, width 128, batch 12, 2,000 steps, no dropout. Scored on all 1,742
 disjoint windows of the validation part, 16 independent draws of the noise each, each of the 64 characters paid for.
@@ -183,6 +183,11 @@ def systems(K):
             MaskedText(masks),
             dict(N=K + 1),
         ),
+        "blocks_1": (
+            "blocks of 1 letter",
+            BlockText(masks, 1),
+            dict(block=1),
+        ),
         "blocks_4": (
             "blocks of 4 letters, masked inside",
             BlockText(masks, 4),
@@ -192,6 +197,11 @@ def systems(K):
             "blocks of 16 letters, masked inside",
             BlockText(masks, 16),
             dict(block=16),
+        ),
+        "blocks_64": (
+            "one block of 64 letters, masked inside",
+            BlockText(masks, 64),
+            dict(block=64),
         ),
         "d3pm_absorbing": (
             "D3PM, absorbing, T = 1,000",
@@ -465,19 +475,30 @@ def beyond(parts):
     return said
 
 
+def gathered(target):
+    "Rows of the table that there is; a row that was run anew takes its place."
+    old = json.loads(target.read_text()) if target.exists() else {}
+    new = [json.loads(p.read_text()) for p in sorted(PARTS.glob("*-*.json"))]
+    rows = {
+        (row["name"], row["steps"], row["seed"]): row
+        for row in [*old.get("runs", []), *new]
+    }
+    beside = {}
+    for what in ("counts", "speed"):
+        file = PARTS / f"{what}.json"
+        there = file.exists()
+        beside[what] = json.loads(file.read_text()) if there else old.get(what)
+    return list(rows.values()), beside
+
+
 def table(a):
-    parts = [json.loads(p.read_text()) for p in sorted(PARTS.glob("*-*.json"))]
+    target = LIB / "results" / "protocol_p.json"
+    parts, beside = gathered(target)
     order = list(systems(65))
     parts.sort(key=lambda p: (order.index(p["name"]), -p["steps"], p["seed"]))
     said = beyond(parts)
     if said:
         sys.exit("Nothing was written. " + "; ".join(said))
-    beside = {
-        what: json.loads(file.read_text()) if file.exists() else None
-        for what in ("counts", "speed")
-        for file in [PARTS / f"{what}.json"]
-    }
-    target = LIB / "results" / "protocol_p.json"
     target.parent.mkdir(exist_ok=True)
     write_atomically(
         target,
