@@ -5,6 +5,8 @@ weekly.py newest 00 03   these notebooks only
 weekly.py colab          the first cell for Colab and every chapter, with the versions that Colab has today
 weekly.py seeds          all notebooks that do not train, with every seed shifted by 1, 2, 3, 4 and 5
 weekly.py seeds 00 03    these notebooks only
+weekly.py learners       the learners' notebooks, all that they print compared
+weekly.py learners 00 03 these only
 weekly.py tell FOLDER    what broke, from the reports of a folder: into the repository's open issue about it, or a new one (asks gh)
 """
 
@@ -116,6 +118,12 @@ def seeds(log, chapters):
         sys.exit(1)
 
 
+def learners(log, chapters):
+    "What a learner sees below a solved exercise, in chapters that train, too."
+    script = "scripts/heavy/learners.py"
+    run(log, sys.executable, script, "--whole", *chapters)
+
+
 def tell(folder):
     "One issue, and a comment for each week in which it stays red."
 
@@ -167,7 +175,7 @@ def main():
     job, words = (sys.argv[1:2] or [""])[0], sys.argv[2:]
     if job == "tell":
         return tell(*words)
-    jobs = dict(newest=newest, colab=colab, seeds=seeds)
+    jobs = dict(newest=newest, colab=colab, seeds=seeds, learners=learners)
     if job not in jobs:
         sys.exit(__doc__)
     FOLDER.mkdir(parents=True, exist_ok=True)
