@@ -10,7 +10,9 @@ __all__ = ['score_entropy', 'reads_as', 'score_rate', 'masked_rate', 'stratified
 import math
 from collections.abc import Callable
 from functools import partial
+from numbers import Integral
 import torch
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 from .core import *
 from .forward import *
@@ -71,22 +73,12 @@ def _check_score(log_score, x_t, N):
     return _float(log_score)
 
 
-def _start(kernel, kind, x_0, x_t, t):
-    """Check kernel, states and times; alpha and -alpha' per item.
-
-    float64, broadcast against x_t.
-    """
-    if not isinstance(kernel, kind) or not redraws(kernel):
-        a_kind = "an Absorbing" if kind is Absorbing else f"a {kind.__name__}"
+def _start(kernel, x_t, t):
+    "alpha and -alpha' for each item, float64, to be combined with x_t."
+    if not redraws(kernel):
         raise TypeError(
-            f"kernel: expected {a_kind} kernel, got {type(kernel).__name__}"
-        )
-    kernel.check(x_0, kernel.K, "x_0", t)
-    t = kernel.check(x_t, kernel.N, "x_t", t)
-    if x_0.shape != x_t.shape:
-        raise ValueError(
-            f"x_0: expected the shape of x_t, {tuple(x_t.shape)}, "
-            f"got {tuple(x_0.shape)}"
+            "kernel: expected one whose laws follow from alpha and pi, "
+            f"got {type(kernel).__name__}"
         )
     alpha, fall = kernel.alpha(t), -kernel.alpha.slope(t)
     return per_item(alpha, x_t), per_item(fall, x_t)
@@ -137,20 +129,22 @@ def _sum_of_jumps(into, log_score, ratio, x_t):
 
 # %% ../nbs/12_bounds.ipynb #c98148c6
 @reads_as("score")
+@door
 def score_rate(
     kernel: Redraw,
-    log_score: Tensor,  # (batch, *shape, N) log ratios; at x_t not read
-    x_0: Tensor,  # (batch, *shape) clean states
-    x_t: Tensor,  # (batch, *shape) noisy states
-    t,  # their time, a number or (batch,), alpha(t) > 0
-) -> Tensor:  # (batch, *shape) nats per unit time, log_score's dtype
+    # log ratios; those at x_t are not read
+    log_score: Float[Tensor, "batch *shape N"],
+    x_0: Int64[Tensor, "batch *shape"],  # clean states
+    x_t: Int64[Tensor, "batch *shape"],  # noisy states
+    t: Time,  # their time, alpha(t) > 0
+) -> Float[Tensor, "batch *shape"]:  # nats per unit time, log_score's dtype
     """Sum over y != x_t of R_t(y, x_t) times the score entropy.
 
     The continuous bound's integrand for any Redraw kernel (Lou et al. 2024),
     float32 at least. `log_score` holds logarithms of the model's ratios p_t(y)/p_t(x_t).
     Raises TypeError, ValueError.
     """
-    alpha, fall = _start(kernel, Redraw, x_0, x_t, t)
+    alpha, fall = _start(kernel, x_t, t)
     ls = _check_score(log_score, x_t, kernel.N)
     _refuse_infinite(alpha)
     pi = kernel.pi.to(alpha)
@@ -163,19 +157,20 @@ def score_rate(
 
 # %% ../nbs/12_bounds.ipynb #80f3288f
 @reads_as("full")
+@door
 def masked_rate(
     kernel: Absorbing,
-    logits: Tensor,  # (batch, *shape, K), the model's answer at x_t
-    x_0: Tensor,  # (batch, *shape) clean states
-    x_t: Tensor,  # (batch, *shape) noisy states
-    t,  # their time, a number or (batch,)
-) -> Tensor:  # (batch, *shape) nats per unit time, the logits' dtype
+    logits: Float[Tensor, "batch *shape K"],  # the model's answer at x_t
+    x_0: Int64[Tensor, "batch *shape"],  # clean states
+    x_t: Int64[Tensor, "batch *shape"],  # noisy states
+    t: Time,  # their time
+) -> Float[Tensor, "batch *shape"]:  # nats per unit time, the logits' dtype
     """-alpha'/(1 - alpha) times the cross-entropy at masks, 0 elsewhere.
 
     The continuous bound's integrand (MDLM; MD4), float32 at least.
     Raises TypeError, ValueError.
     """
-    alpha, fall = _start(kernel, Absorbing, x_0, x_t, t)
+    alpha, fall = _start(kernel, x_t, t)
     masked = x_t == kernel.mask
     ce = cross_entropy(_of_shape(logits, x_t, kernel.K), x_0)
     _refuse(torch.where(masked, alpha >= 1, x_0 != x_t))
@@ -277,12 +272,13 @@ def _per_item_sum(nats):
     return wide_nats.flatten(1).sum(1)
 
 # %% ../nbs/12_bounds.ipynb #e4b58bf0
+@door
 def continuous_bound(
     model: Callable,  # model(x_t, t, y) -> what `rate` reads
     kernel: Redraw,
-    x_0: Tensor,  # (batch, *shape) clean states
+    x_0: Int64[Tensor, "batch *shape"],  # clean states
     rate: Callable,  # score_rate, masked_rate, uniform_rate or flow_rate
-    y: Tensor | None = None,  # labels, handed to the model
+    y: Shaped[Tensor, "batch *label"] | None = None,  # labels, for the model
     generator: torch.Generator | None = None,  # source of randomness
     density: object = None,  # a `TimeDensity`; None: uniform
     times: Tensor | None = None,  # (batch,) times, each uniform on (0, 1)
@@ -298,8 +294,6 @@ def continuous_bound(
     reads = _reads_of(rate, reads, kernel, model)
     prior = prior_term(kernel, x_0)
     n = len(x_0)
-    if y is not None and len(y) != n:
-        raise ValueError(f"y: expected {n} labels, got {len(y)}")
     t, weight = _times(n, generator, density, times)
     t = _to(x_0.device, t)
     x_t = kernel.sample(x_0, t, generator)
@@ -344,12 +338,13 @@ def _mean_cost(kernel, x_0, states, t, costs):
     return torch.where(chance > 0, chance * cost, 0.0).sum(1)
 
 # %% ../nbs/12_bounds.ipynb #12-exact
+@door
 def exact_continuous_bound(
     model: Callable,  # model(x_t, t, None) -> what `rate` reads
     kernel: Redraw,
-    x_0: Tensor,  # (B, L) clean states
+    x_0: Int64[Tensor, "batch L"],  # clean states
     rate: Callable,  # score_rate, masked_rate, uniform_rate or flow_rate
-    nodes: int = 64,  # of the quadrature over t
+    nodes: Integral = 64,  # of the quadrature over t
     reads: str | None = None,  # what the last look reads; None: as the rate
 ) -> Bound:  # nats, no draws
     """The expectation of `continuous_bound`.
@@ -359,8 +354,6 @@ def exact_continuous_bound(
     """
     reads = _reads_of(rate, reads, kernel, model)
     prior = prior_term(kernel, x_0)
-    if x_0.ndim != 2:
-        raise ValueError(f"x_0: expected shape (B, L), got {tuple(x_0.shape)}")
     N, L = kernel.N, x_0.shape[1]
     S = N**L
     if S > 4096:
@@ -387,9 +380,10 @@ def exact_continuous_bound(
     return Bound(diffusion, prior, rec)
 
 # %% ../nbs/12_bounds.ipynb #12-exact-masks
+@door
 def exact_masks(
     kernel: Absorbing,
-    x_0: Tensor,  # (batch, *shape) clean states
+    x_0: Int64[Tensor, "batch *shape"],  # clean states
     generator: torch.Generator | None = None,  # source of randomness
 ) -> tuple[Tensor, Tensor]:  # x_t (batch, *shape), weights (batch,) float64
     """For a time-free network: n of L tokens masked, n spread evenly on 1..L.
@@ -400,7 +394,6 @@ def exact_masks(
     if not absorbs(kernel):
         kind = type(kernel).__name__
         raise TypeError(f"kernel: expected an Absorbing kernel, got {kind}")
-    kernel.check(x_0, kernel.K, "x_0", 0.0)
     L = x_0[0].numel()
     n = stratified_steps(len(x_0), L, generator)
     rank = uniforms((len(x_0), L), generator).cpu().argsort(-1).argsort(-1)
@@ -423,13 +416,15 @@ def _check_flow(kernel, x_t, x_0, alpha):
 
 # %% ../nbs/12_bounds.ipynb #a8d68b3d
 @reads_as("full")
+@door
 def flow_rate(
     kernel: Redraw,
-    logits: Tensor,  # (batch, *shape, K) of the FULL posterior p(x_0 | x_t)
-    x_0: Tensor,  # (batch, *shape) clean states
-    x_t: Tensor,  # (batch, *shape) noisy states
-    t,  # their time, a number or (batch,), alpha(t) < 1
-) -> Tensor:  # (batch, *shape) nats per unit time, the logits' dtype
+    # of p(x_0 | x_t), the FULL posterior
+    logits: Float[Tensor, "batch *shape K"],
+    x_0: Int64[Tensor, "batch *shape"],  # clean states
+    x_t: Int64[Tensor, "batch *shape"],  # noisy states
+    t: Time,  # their time, alpha(t) < 1
+) -> Float[Tensor, "batch *shape"]:  # nats per unit time, the logits' dtype
     """Flow matching's generalised KL for the mixture path (Lipman et al. 2024).
 
     c (-log p(x_0) - p(x_t)) where x_t != x_0, c (1 - p(x_t)) elsewhere, with
@@ -437,7 +432,7 @@ def flow_rate(
     """
     if absorbs(kernel):  # p(mask) = 0, and p(x_t) = 1 at a shown token
         return masked_rate(kernel, logits, x_0, x_t, t)
-    alpha, fall = _start(kernel, Redraw, x_0, x_t, t)
+    alpha, fall = _start(kernel, x_t, t)
     _check_flow(kernel, x_t, x_0, alpha)
     log_p = _float(check_logits(logits, x_t, kernel.K)).log_softmax(-1)
     leave = -torch.expm1(log_p.gather(-1, x_t[..., None])[..., 0])
@@ -452,19 +447,21 @@ def _at(v, x):
 
 
 @reads_as("leave-one-out")
+@door
 def uniform_rate(
     kernel: Uniform,
-    logits: Tensor,  # (batch, *shape, K) LEAVE-ONE-OUT: the site itself unseen
-    x_0: Tensor,  # (batch, *shape) clean states
-    x_t: Tensor,  # (batch, *shape) noisy states
-    t,  # their time, a number or (batch,)
-) -> Tensor:  # (batch, *shape) nats per unit time, the logits' dtype
+    # of the LEAVE-ONE-OUT posterior: the site itself unseen
+    logits: Float[Tensor, "batch *shape K"],
+    x_0: Int64[Tensor, "batch *shape"],  # clean states
+    x_t: Int64[Tensor, "batch *shape"],  # noisy states
+    t: Time,  # their time
+) -> Float[Tensor, "batch *shape"]:  # nats per unit time, the logits' dtype
     """`score_rate` of `score_from_loo` in closed form, O(K).
 
     For all times in [0, 1] (UDLM; Schiff et al. 2024), float32 at least. Raises
     TypeError, ValueError.
     """
-    alpha, fall = _start(kernel, Uniform, x_0, x_t, t)
+    alpha, fall = _start(kernel, x_t, t)
     _refuse((alpha >= 1) & (x_0 != x_t))
     K, same = kernel.K, x_0 == x_t
     p = _float(check_logits(logits, x_t, K)).softmax(-1)
@@ -481,14 +478,15 @@ def uniform_rate(
     return front * (jumps - logs) / torch.where(same, 1 + odds, 1.0)
 
 # %% ../nbs/12_bounds.ipynb #78f1ef18
+@door
 @torch.no_grad()
 def continuous_bits(
     model: Callable,  # model(x_t, t, y) -> what `rate` reads
     kernel: Redraw,  # the noise
-    x_0: Tensor,  # (items, L) held-out windows
+    x_0: Int64[Tensor, "items *shape"],  # held-out windows
     rate: Callable,  # score_rate, masked_rate, uniform_rate or flow_rate
-    passes: int = 16,  # independent passes over the windows, at least 2
-    batch_size: int = 250,  # windows a network call
+    passes: Integral = 16,  # independent passes over the windows, at least 2
+    batch_size: Integral = 250,  # windows a network call
     generator: torch.Generator | None = None,  # where noise and times come from
 ) -> Bits:
     """The continuous bound on -log2 p(x_0) per character.
