@@ -17,6 +17,7 @@ import numpy as np
 import pooch
 import requests
 import torch
+from jaxtyping import Float64, Int64, Integer
 from torch import Tensor
 
 from .core import check_count, check_number, check_states
@@ -134,10 +135,10 @@ def _split(
 class Digits:
     "Digits as states, in two parts. Printed, it says which data and how much."
 
-    train_x: Tensor  # (B, 28, 28) int64 states 0..levels-1
-    train_y: Tensor  # (B,) int64 classes 0..9
-    held_x: Tensor  # (H, 28, 28) int64, never trained on
-    held_y: Tensor  # (H,) int64
+    train_x: Int64[Tensor, "batch 28 28"]  # states 0..levels-1
+    train_y: Int64[Tensor, "batch"]  # classes 0..9
+    held_x: Int64[Tensor, "H 28 28"]  # never trained on
+    held_y: Int64[Tensor, "H"]
     levels: int  # K
     source: str  # which data this is
 
@@ -180,7 +181,7 @@ def load_digits(
 def frequency_bits(
     data: Digits,  # digits in two parts
     c: float = 0.5,  # added to each count
-) -> Tensor:  # (H,) float64, bits per pixel of each held-out image
+) -> Float64[Tensor, "H"]:  # bits per pixel of each held-out image
     """The cost of held-out images when each pixel is coded by the training
     frequencies at its place in its class. ValueError unless c is positive."""
     c = check_number(c, "c", above=0)
@@ -223,7 +224,7 @@ class CharTokenizer:
     def encode(
         self,
         text: str,  # any length
-    ) -> Tensor:  # (length,) int64
+    ) -> Int64[Tensor, "length"]:
         "States of a text. ValueError naming the first unknown character."
         _check_text(text)
         codes = _codepoints(text)
@@ -239,7 +240,7 @@ class CharTokenizer:
 
     def decode(
         self,
-        states: Tensor,  # (length,) or (batch, length) int64
+        states: Int64[Tensor, "*batch length"],
         mask: str | None = None,  # how to show state K, if it may occur
     ) -> str | list[str]:  # one text, or one for each row
         "Text of states. Errors as `check_states`."
@@ -317,7 +318,7 @@ def load_text(
 
 # %% ../nbs/02_data.ipynb #22200904
 def windows(
-    tokens: Tensor,  # (n,) integers
+    tokens: Integer[Tensor, "n"],
     length: int,  # L
     stride: int = 1,  # between starts; `length` for disjoint windows
 ) -> Tensor:  # ((n - L) // stride + 1, L), sharing memory with `tokens`
@@ -328,11 +329,11 @@ def windows(
 
 # %% ../nbs/02_data.ipynb #90670c06
 def window_batch(
-    tokens: Tensor,  # (n,) integers, memory-mapped or not
+    tokens: Integer[Tensor, "n"],  # memory-mapped or not
     length: int,  # L
     batch: int,  # how many
     generator: torch.Generator | None = None,  # on the CPU
-) -> Tensor:  # (batch, L) int64
+) -> Int64[Tensor, "batch L"]:
     """Windows at uniformly random starts 0..n-L, both ends included.
     ValueError if the text is shorter than a window."""
     count = len(tokens) - _check_tokens(tokens, length) + 1
@@ -599,7 +600,7 @@ class ByteTokenizer:
     def encode(
         self,
         text: str,  # anything
-    ) -> Tensor:  # (bytes,) int64
+    ) -> Int64[Tensor, "bytes"]:
         "States of a text. ValueError for half a character."
         _check_text(text)
         try:
@@ -614,7 +615,7 @@ class ByteTokenizer:
 
     def decode(
         self,
-        states: Tensor,  # (bytes,) int64
+        states: Int64[Tensor, "bytes"],
     ) -> str:  # broken characters as U+FFFD
         "Text of states. Errors as `check_states`."
         check_states(states, self.K, "states")
@@ -622,7 +623,7 @@ class ByteTokenizer:
 
 # %% ../nbs/02_data.ipynb #f7a17c4a
 def save_tokens(
-    tokens: Tensor,  # (n,) int64 states 0..K-1
+    tokens: Int64[Tensor, "n"],  # states 0..K-1
     path: str | Path,  # a file; .npy is added if it is missing
     K: int,  # the number of symbols
 ) -> Path:  # the file
@@ -690,7 +691,7 @@ def _map_file(path: Path) -> np.ndarray:  # (n,) integers
 
 def open_tokens(
     path: str | Path,  # .npy, as of `save_tokens`, or .bin, as of nanoGPT
-) -> Tensor:  # (n,) of the stored integer type; its memory is the file
+) -> Integer[Tensor, "n"]:  # as stored; its memory is the file
     """Tokens of a file, memory-mapped: nothing is read until it is used.
     ValueError if the file is cut short or no such file."""
     path = Path(path)

@@ -816,6 +816,30 @@ def _judge(number: str, fn: Callable, answers, tries=()) -> CheckFailed | None:
     return None
 
 
+def _unanswered(number: str, stub: Callable) -> Callable:
+    "A function that says, where it is called, that its exercise is to be done."
+    name = stub.__name__
+
+    def waits(*args, **kwargs):
+        raise NotImplementedError(
+            f"exercise {number} is not attempted yet: fill in `{name}`, run its "
+            f'cell, or go on with use_reference("{number}", globals()).'
+        )
+
+    waits.__code__ = waits.__code__.replace(co_name=name)
+    waits.__name__ = waits.__qualname__ = name
+    waits.__dict__.update(vars(stub))
+    waits.__dict__.pop("__wrapped__", None)
+    return waits
+
+
+def _put_off(number: str, answers, namespace: dict):
+    "Cells below that call an unanswered function hear of it, and nothing else."
+    for name, value in list(namespace.items()):
+        if inspect.isfunction(value) and any(value is a for a in answers):
+            namespace[name] = _unanswered(number, value)
+
+
 def check_answer(
     number: str,  # of the exercise
     *answers,  # what the learner wrote
@@ -840,6 +864,8 @@ def check_answer(
         elif _STATE["recording"] and progress().get(number) == "reference":
             print(f"{failed} You chose the reference below.")
         else:
+            if failed.stage == "not attempted":
+                _put_off(number, answers, fn.__globals__)
             raise failed
         return fn
 

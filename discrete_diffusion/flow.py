@@ -224,10 +224,10 @@ class FlowMatching:
 
     def full(
         self,
-        logits: Tensor,  # (batch, *shape, K), leave-one-out
-        x_t: Tensor,  # (batch, *shape)
+        logits: Float[Tensor, "batch *shape K"],  # leave-one-out
+        x_t: Int64[Tensor, "batch *shape"],
         t,  # a number or (batch,)
-    ) -> Tensor:  # (batch, *shape, K) logits of p(x_0 | x_t)
+    ) -> Float[Tensor, "batch *shape K"]:  # logits of p(x_0 | x_t)
         """Bayes: logits + log q(x_t | x_0), up to a constant, in the logits' dtype
         (float32 at least)."""
         k, logits = (
@@ -265,7 +265,7 @@ class FlowMatching:
     def bits(
         self,
         model: nn.Module,
-        x_0: Tensor,  # (items, L) held-out windows
+        x_0: Int64[Tensor, "items L"],  # held-out windows
         passes: int = 16,  # independent passes over the windows
         # whose bound: "flow", the velocity's, or "score", that of the reversed
         # redraws, from the same answers

@@ -9,8 +9,9 @@ __all__ = ['ORDERS', 'gibbs', 'remasked', 'remask', 'way_back', 'first_hitting',
 # %% ../nbs/17_samplers.ipynb #ef00a6fc
 import itertools, math, time
 from collections.abc import Callable
+from numbers import Integral
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import one_hot
 from tqdm.auto import tqdm
@@ -19,7 +20,7 @@ from .worlds import all_states, state_index
 from .forward import *
 from .posterior import *
 from .sampling import *
-from .sampling import _asker, _check_call, _check_clean
+from .sampling import _check_call, _check_clean
 from .ctmc import *
 from .sedd import first_jump
 
@@ -99,19 +100,17 @@ def remask(
     return remasking
 
 # %% ../nbs/17_samplers.ipynb #768825da
+@door
 def way_back(
     kernel: Kernel,  # the noise
-    times: int | Tensor,  # number of steps, or a grid from 0 to 1
+    times: Integral | Float[Tensor, "times"],  # steps, or a grid from 0 to 1
     step: Callable = ancestral,  # taken from each time to the next
     corrector: Callable | None = None,  # its turn, 0, 1, ... -> a step
-    corrections: int | Callable = 1,  # at each s in (0, 1), or a function of s
+    # at each s in (0, 1), or a function of s
+    corrections: Integral | Callable = 1,
 ) -> list:  # moves (step, t, s) for `sample` and `sampler_law`
     """Moves from noise to data, corrected on the way. Raises TypeError,
     ValueError."""
-    for name, value in (("step", step), ("corrector", corrector or stay)):
-        if not callable(value):
-            came = type(value).__name__
-            raise TypeError(f"{name}: expected a function, got {came}")
     many, moves, turns = correction_count(corrections), [], itertools.count()
     for t, s in steps_down(kernel, time_grid(times)):
         moves.append((step, t, s))
@@ -127,14 +126,8 @@ def _ready(model, kernel, shape, y, device, given, options):
     if not absorbs(kernel):
         came = type(kernel).__name__
         raise TypeError(f"kernel: expected an Absorbing kernel, got {came}")
-    if not isinstance(shape, tuple):
-        came = type(shape).__name__
-        raise TypeError(f"shape: expected a tuple (batch, *shape), got {came}")
-    if y is not None and not isinstance(y, Tensor):
-        came = type(y).__name__
-        raise TypeError(f"y: expected a tensor of labels, got {came}")
     _check_call(shape, y)
-    ask = _asker(model, kernel, None if y is None else y.to(device), options)
+    ask = asking(model, kernel, None if y is None else y.to(device), options)
     x = torch.full(shape, kernel.mask, device=device)
     if given is not None:
         given = check_given(given, shape, kernel.K).to(device)
@@ -148,13 +141,15 @@ def _finish(x, ask, calls, begun, path):
     return Sample(x, ask.calls - calls, time.perf_counter() - begun, path)
 
 
+@door
 @torch.no_grad()
 def first_hitting(
     model: Callable,  # model(x_t, t, y) -> logits; or a `Denoise` of it
     kernel: Absorbing,  # the noise that the model was trained on
     shape: tuple,  # (batch, *shape) of the states
-    given: Tensor | None = None,  # tokens to hold; -1 where one is free
-    y: Tensor | None = None,  # labels (batch,)
+    # tokens to hold; -1 where one is free
+    given: Int64[Tensor, "..."] | None = None,
+    y: Int64[Tensor, "batch"] | None = None,  # labels
     generator: torch.Generator | None = None,  # where the draws come from
     device: str | torch.device = "cpu",  # where the model lives
     keep_path: bool = False,  # keep every state, with its times (batch,)
@@ -263,15 +258,17 @@ def _time_of(kernel, x):
     )
 
 
+@door
 @torch.no_grad()
 def unmask(
     model: Callable,  # model(x_t, t, y) -> logits; or a `Denoise` of it
     kernel: Absorbing,  # the noise that the model was trained on
     shape: tuple,  # (batch, *shape) of the states
-    steps: int,  # network calls, at most one per token
+    steps: Integral,  # network calls, at most one per token
     order: str = "random",  # one of ORDERS
-    given: Tensor | None = None,  # tokens to hold; -1 where one is free
-    y: Tensor | None = None,  # labels (batch,)
+    # tokens to hold; -1 where one is free
+    given: Int64[Tensor, "..."] | None = None,
+    y: Int64[Tensor, "batch"] | None = None,  # labels
     generator: torch.Generator | None = None,  # where the draws come from
     device: str | torch.device = "cpu",  # where the model lives
     keep_path: bool = False,  # keep every state, with its times (batch,)
@@ -304,15 +301,16 @@ def unmask(
     return _finish(flat.reshape(shape), ask, calls, begun, path)
 
 # %% ../nbs/17_samplers.ipynb #17-unmask-law
+@door
 @torch.no_grad()
 def unmask_law(
     model: Callable,  # model(x_t, t, y) -> logits
     kernel: Absorbing,  # the noise
-    L: int,  # tokens; (K+1)**L states and K**L draws in each are visited
-    steps: int,  # these as in `unmask`
+    L: Integral,  # tokens; (K+1)**L states and K**L draws in each are visited
+    steps: Integral,  # these as in `unmask`
     order: str = "random",
-    given: Tensor | None = None,  # (L,)
-    y: int | None = None,  # a label
+    given: Int64[Tensor, "L"] | None = None,
+    y: Integral | None = None,  # a label
     **options,
 ) -> Tensor:  # (K**L,) float64, in the order of `all_states`
     "The exact law of `unmask`."

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 import torch
 from fastcore.basics import patch
+from jaxtyping import Float, Int64, Integer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
@@ -26,12 +27,13 @@ from .d3pm import Muon
 
 # %% ../nbs/13_transformer.ipynb #0965c181
 def attend(
-    q: Tensor,  # (batch, heads, L, d) what each place looks for
-    k: Tensor,  # (batch, heads, L, d) what each place offers to be found by
-    v: Tensor,  # (batch, heads, L, d) what each place hands over
+    q: Float[Tensor, "batch heads L d"],  # what each place looks for
+    # what each place offers to be found by
+    k: Float[Tensor, "batch heads L d"],
+    v: Float[Tensor, "batch heads L d"],  # what each place hands over
     causal: bool = False,  # True: a place sees itself and what is left of it
     scale: float = 1.0,  # of the scores
-) -> Tensor:  # (batch, heads, L, d)
+) -> Float[Tensor, "batch heads L d"]:
     """Attention, written out: softmax(scale q k^T) v (Vaswani et al. 2017, Eq.
     1). The slow definition of what `TextBlock` calls.
     """
@@ -74,10 +76,10 @@ def _turns(L, d, slowest, device, dtype):
 
 # %% ../nbs/13_transformer.ipynb #0325adca
 def rotate(
-    x: Tensor,  # (..., L, d)
-    cos: Tensor,  # (L, d / 2), from `rotary`
-    sin: Tensor,  # (L, d / 2)
-) -> Tensor:  # (..., L, d)
+    x: Float[Tensor, "... L d"],
+    cos: Float[Tensor, "L half"],  # from `rotary`
+    sin: Float[Tensor, "L half"],
+) -> Float[Tensor, "... L d"]:
     """Each pair (x[i], x[i + d/2]) turned by the angle of its place and its
     frequency.
     """
@@ -112,8 +114,8 @@ class Near(nn.Module):
 
     def forward(
         self,
-        x: Tensor,  # (batch, L, width)
-    ) -> Tensor:  # (batch, L, width)
+        x: Float[Tensor, "batch L width"],
+    ) -> Float[Tensor, "batch L width"]:
         # zeros beyond both ends
         padded = F.pad(x, (0, 0, self.left, self.right))
         out = x
@@ -160,11 +162,11 @@ class TextBlock(nn.Module):
 
     def forward(
         self,
-        x: Tensor,  # (batch, L, width)
+        x: Float[Tensor, "batch L width"],
         turn: tuple[Tensor, Tensor],  # cos and sin of `rotary`
         e: Tensor
         | None = None,  # (batch, width) the condition, for a timed block
-    ) -> Tensor:  # (batch, L, width)
+    ) -> Float[Tensor, "batch L width"]:
         B, L, D = x.shape
         s1, b1, g1, s2, b2, g2 = self.condition(e)
         h = self.near1(self.modulate(_norm(x), s1, b1))
@@ -207,10 +209,11 @@ def _check_whole(tokens):
 
 # %% ../nbs/13_transformer.ipynb #9d8d86f4
 def letter_frequencies(
-    tokens: Tensor,  # (n,) whole numbers in 0..K-1, memory-mapped or not
+    # whole numbers in 0..K-1, memory-mapped or not
+    tokens: Integer[Tensor, "n"],
     K: int,  # symbols
     smooth: float = 0.5,  # added to each count, above 0
-) -> Tensor:  # (K,) float32
+) -> Float[Tensor, "K"]:  # float32
     """log((count + smooth) / (n + K smooth)) of each symbol, in nats. Raises
     TypeError, ValueError.
     """
@@ -290,10 +293,10 @@ class TextNet(Network):
 
     def forward(
         self,
-        x_t: Tensor,  # (batch, L) int64 in 0..N-1
+        x_t: Int64[Tensor, "batch L"],  # in 0..N-1
         t=None,  # (batch,) or one number, in [0, 1]; ignored without `time`
         y: None = None,  # no classes: here so that samplers may pass None
-    ) -> Tensor:  # (batch, L, outputs)
+    ) -> Float[Tensor, "batch L outputs"]:
         "Logits or log-scores in the parameters' dtype."
         dtype, e = self.head.weight.dtype, None
         if self.time is not None:
@@ -341,8 +344,8 @@ def _check_head(answer, x_t, states, name):
 
 # %% ../nbs/13_transformer.ipynb #99da5009
 def subs(
-    logits: Tensor,  # (batch, *shape, K), or K + 1, the mask's the last
-    x_t: Tensor,  # (batch, *shape) states in 0..K
+    logits: Float[Tensor, "batch *shape K"],  # or K + 1, the mask's the last
+    x_t: Int64[Tensor, "batch *shape"],  # states in 0..K
     mask: int,  # the mask, K
 ) -> Tensor:  # log-probabilities of x_0, the shape of `logits`
     """MDLM's SUBS (Sahoo et al. 2024): x_0 is never a mask, and a token that
@@ -365,9 +368,9 @@ def subs(
 
 # %% ../nbs/13_transformer.ipynb #27dc89e5
 def log_score(
-    answer: Tensor,  # (batch, *shape, N), what a network says
-    x_t: Tensor,  # (batch, *shape) states in 0..N-1
-) -> Tensor:  # (batch, *shape, N)
+    answer: Float[Tensor, "batch *shape N"],  # what a network says
+    x_t: Int64[Tensor, "batch *shape"],  # states in 0..N-1
+) -> Float[Tensor, "batch *shape N"]:
     """log of the concrete score p_t(y) / p_t(x_t): the answer, set to 0 at the
     present token (Lou et al. 2024, SEDD). Raises TypeError, ValueError.
     """
@@ -418,7 +421,7 @@ def train_text(
     net: nn.Module,  # trained in place; ends in evaluation mode, with averaged weights if ema > 0
     system,  # has noise(x_0, generator) -> tensors, and loss(model, *them) -> (batch,) nats or a dict with "loss";
     # noise may also take `done`, the share of the steps that lie behind, for a curriculum
-    tokens: Tensor,  # (n,) whole numbers, memory-mapped or not
+    tokens: Integer[Tensor, "n"],  # whole numbers, memory-mapped or not
     steps: int,  # updates
     batch_size: int = 12,  # windows an update
     length: int = 64,  # of a window
@@ -511,7 +514,7 @@ class NextLetter:
 
     def shifted(
         self,
-        x_0: Tensor,  # (batch, L)
+        x_0: Int64[Tensor, "batch L"],
     ) -> Tensor:  # (batch, L): start symbol, then all letters but the last
         "What the network reads: the letter before each."
         return F.pad(x_0[:, :-1], (1, 0), value=self.K)
@@ -538,7 +541,7 @@ class NextLetter:
 def bits(
     self: NextLetter,
     model: nn.Module,
-    x_0: Tensor,  # (items, L) held-out windows, at least 2
+    x_0: Int64[Tensor, "items L"],  # held-out windows, at least 2
     batch_size: int = 100,  # windows a network call
 ) -> ExactBits:
     "-log2 p(x_0) per character, exact, every character paid for."

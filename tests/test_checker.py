@@ -619,3 +619,22 @@ def test_an_exercise_of_its_own_number_is_not_attempted():
     assert heard_in_cells("", answer).stage == "not attempted"
     other = "def f(x):\n    raise NotImplementedError('later')\n"
     assert "NotImplementedError: later" in heard_in_cells("", other).sentence
+
+
+# A function whose exercise is not attempted
+
+
+def test_cells_below_an_unanswered_exercise_hear_that_it_is_not_attempted():
+    notebook = {"check_answer": ex.check_answer}
+    stub = "def halve(x):\n    return ...\n"
+    check = "@check_answer('99.9', halve)\ndef check(c, halve):\n    c.close(halve(2.0), 1.0)\n"
+    exec(stub, notebook)
+    with pytest.raises(CheckFailed, match="not attempted"):
+        exec(check, notebook)
+    for _ in range(2):
+        with pytest.raises(NotImplementedError, match="exercise 99.9 is not"):
+            notebook["halve"](1.0)
+        with pytest.raises(CheckFailed, match="not attempted"):
+            exec(check, notebook)  # the check alone, run once more
+    exec("def halve(x):\n    return x / 2\n", notebook)
+    exec(check, notebook)
