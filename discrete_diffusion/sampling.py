@@ -108,7 +108,7 @@ def asking(
     kernel: Kernel,  # the noise
     y: Tensor | None = None,  # labels (batch,)
     options: dict | None = None,  # of `Denoise`: guidance, temperature, p
-) -> Denoise:
+) -> "Denoise":
     "The network as a step asks it. Raises TypeError, ValueError."
     options = options or {}
     if "given" in options:
