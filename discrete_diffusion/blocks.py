@@ -306,7 +306,7 @@ def bits(
             one_pass[at] = nats_to_bits(cost.cpu().double(), 1)
     return _report(each)
 
-# %% ../nbs/20_blocks.ipynb #f8bb1443
+
 @patch
 @torch.no_grad()
 def sample(

@@ -337,7 +337,7 @@ def _mean_cost(kernel, x_0, states, t, costs):
     cost = torch.where(chance > 0, cost, 0.0)
     return torch.where(chance > 0, chance * cost, 0.0).sum(1)
 
-# %% ../nbs/12_bounds.ipynb #12-exact
+
 @door
 def exact_continuous_bound(
     model: Callable,  # model(x_t, t, None) -> what `rate` reads

@@ -117,26 +117,7 @@ def _weight(eta, t):
     except ValueError as said:
         raise ValueError(f"{said} at t = {t:.4g}") from None
 
-# %% ../nbs/16_flow.ipynb #flow-two-ways
-def _euler_rows(kernel, p_full, x_t, s, t, eta):
-    "The rates, held for a step. At alpha = 0 there is nothing to correct."
-    rates = velocity(kernel, p_full, x_t, t)
-    if eta and kernel.alpha(t) > 0:
-        rates = rates + eta * corrector_velocity(kernel, p_full, x_t, t)
-    return leap_rows(rates, x_t, s, t)
 
-
-def _coin_rows(kernel, p, x_t, s, t, eta):
-    "Both clocks of a step, thrown exactly; p over the N states."
-    a_s, a_t = kernel.alpha(s).item(), kernel.alpha(t).item()
-    ring = (a_s - a_t) / (1 - a_t)
-    rows = (1 - ring) * one_hot(x_t, kernel.N).to(p) + ring * p
-    if not eta or a_s <= 0:
-        return rows
-    again = 1 - (a_t * (1 - a_s) / (a_s * (1 - a_t))) ** eta
-    return (1 - again) * rows + again * kernel.push(p[..., : kernel.K], s)
-
-# %% ../nbs/16_flow.ipynb #e18acc7c
 @door
 def flow_rows(
     kernel: Redraw,
@@ -159,6 +140,25 @@ def flow_rows(
     if method == "euler":
         return _euler_rows(kernel, p_full, x_t, s, t, eta)
     return _coin_rows(kernel, p, x_t, s, t, eta)
+
+# %% ../nbs/16_flow.ipynb #flow-two-ways
+def _euler_rows(kernel, p_full, x_t, s, t, eta):
+    "The rates, held for a step. At alpha = 0 there is nothing to correct."
+    rates = velocity(kernel, p_full, x_t, t)
+    if eta and kernel.alpha(t) > 0:
+        rates = rates + eta * corrector_velocity(kernel, p_full, x_t, t)
+    return leap_rows(rates, x_t, s, t)
+
+
+def _coin_rows(kernel, p, x_t, s, t, eta):
+    "Both clocks of a step, thrown exactly; p over the N states."
+    a_s, a_t = kernel.alpha(s).item(), kernel.alpha(t).item()
+    ring = (a_s - a_t) / (1 - a_t)
+    rows = (1 - ring) * one_hot(x_t, kernel.N).to(p) + ring * p
+    if not eta or a_s <= 0:
+        return rows
+    again = 1 - (a_t * (1 - a_s) / (a_s * (1 - a_t))) ** eta
+    return (1 - again) * rows + again * kernel.push(p[..., : kernel.K], s)
 
 # %% ../nbs/16_flow.ipynb #flow-moves
 def flow_step(

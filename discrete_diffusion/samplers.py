@@ -230,7 +230,7 @@ def _reveal(order, p, x, drawn, count, u, mask):
     )
     return torch.where(free & (rank < count[:, None]), drawn, x)
 
-# %% ../nbs/17_samplers.ipynb #17-unmask
+
 def _plan(kernel, order, steps, first):
     """Checks; then how many stay masked after each of `steps` calls, (steps,
     batch), from an even split."""
@@ -300,7 +300,7 @@ def unmask(
     path = path if keep_path else []
     return _finish(flat.reshape(shape), ask, calls, begun, path)
 
-# %% ../nbs/17_samplers.ipynb #17-unmask-law
+
 @door
 @torch.no_grad()
 def unmask_law(

@@ -138,7 +138,7 @@ def ask(self: ScoreEntropy, model, x_t, t, where: str = "") -> Tensor:
     out = call_network(model, x_t, t)
     return check_logits(out, x_t, self.outputs, where)
 
-# %% ../nbs/14_sedd.ipynb #14-logscores
+
 @patch
 def log_scores(
     self: ScoreEntropy,
@@ -159,7 +159,7 @@ def log_scores(
         out = out + scale.to(out.dtype)[..., None]
     return log_score(out, x_t)
 
-# %% ../nbs/14_sedd.ipynb #14-reader
+
 @patch
 def reader(self: ScoreEntropy, model: nn.Module) -> tuple[Callable, Callable]:
     """A function (x_t, t, y), and the integrand of chapter 12 that reads its
