@@ -240,14 +240,14 @@ def _look(kernel, out, z, t, reads):
     return torch.where(p > 0, -torch.where(p > 0, p, 1.0).log(), math.inf)
 
 
-def _last_look(kernel, out, z, t, x_0, reads):
-    "-log p(x_0 | z_0) of each token, (batch, *shape)."
+def _last_look(kernel, reads, *items):
+    "-log p(x_0 | z_0) of each token; items: the answers, z_0, times, x_0."
 
     def look(out, z, t, x_0):
         nats = _look(kernel, out, z, t, reads)
         return nats.gather(-1, x_0[..., None])[..., 0]
 
-    return _in_parts(look, out, z, t, x_0)
+    return _in_parts(look, *items)
 
 
 def _to(device, v):
@@ -305,7 +305,7 @@ def continuous_bound(
     if kernel.noisy_start:
         z, start = kernel.sample(x_0, 0.0, generator), torch.zeros_like(t)
         out = call_network(model, z, start, y)
-        look = _last_look(kernel, out, z, start, x_0, reads)
+        look = _last_look(kernel, reads, out, z, start, x_0)
         rec = look.flatten(1).sum(1)
     return Bound(nats, prior, rec)
 

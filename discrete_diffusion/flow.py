@@ -138,20 +138,22 @@ def flow_rows(
     if kernel.alpha(s) >= 1:
         return p
     if method == "euler":
-        return _euler_rows(kernel, p_full, x_t, s, t, eta)
-    return _coin_rows(kernel, p, x_t, s, t, eta)
+        return _euler_rows(kernel, p_full, x_t, (s, t), eta)
+    return _coin_rows(kernel, p, x_t, (s, t), eta)
 
 # %% ../nbs/16_flow.ipynb #flow-two-ways
-def _euler_rows(kernel, p_full, x_t, s, t, eta):
+def _euler_rows(kernel, p_full, x_t, step, eta):
     "The rates, held for a step. At alpha = 0 there is nothing to correct."
+    s, t = step
     rates = velocity(kernel, p_full, x_t, t)
     if eta and kernel.alpha(t) > 0:
         rates = rates + eta * corrector_velocity(kernel, p_full, x_t, t)
     return leap_rows(rates, x_t, s, t)
 
 
-def _coin_rows(kernel, p, x_t, s, t, eta):
+def _coin_rows(kernel, p, x_t, step, eta):
     "Both clocks of a step, thrown exactly; p over the N states."
+    s, t = step
     a_s, a_t = kernel.alpha(s).item(), kernel.alpha(t).item()
     ring = (a_s - a_t) / (1 - a_t)
     rows = (1 - ring) * one_hot(x_t, kernel.N).to(p) + ring * p

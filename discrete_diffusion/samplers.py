@@ -211,24 +211,23 @@ def first_hitting(
 ORDERS = ("random", "left", "confidence", "margin", "drawn")
 
 
-def _reveal(order, p, x, drawn, count, u, mask):
-    """Show the `count` (batch,) masked tokens of highest score, the leftmost
-    among equals; all (batch, n)."""
+def _scores(order, p, drawn, u):
+    "What each token is worth in this order, (batch, n); u is for 'random'."
     top = p.topk(2, -1).values
-    score = {
+    return {
         "random": lambda: u.to(top),
         "left": lambda: torch.zeros_like(top[..., 0]),
         "confidence": lambda: top[..., 0],
         "margin": lambda: top[..., 0] - top[..., 1],
         "drawn": lambda: p.gather(-1, drawn[..., None])[..., 0],
     }[order]()
-    free = x == mask
-    rank = (
-        score.masked_fill(~free, -math.inf)
-        .argsort(dim=-1, descending=True, stable=True)
-        .argsort(dim=-1)
-    )
-    return torch.where(free & (rank < count[:, None]), drawn, x)
+
+
+def _best(score, free, count):
+    "The `count` (batch,) free tokens of highest score, leftmost among equals."
+    score = score.masked_fill(~free, -math.inf)
+    place = score.argsort(dim=-1, descending=True, stable=True)
+    return free & (place.argsort(dim=-1) < count[:, None])
 
 
 def _plan(kernel, order, steps, first):
@@ -292,9 +291,9 @@ def unmask(
         t = _time_of(kernel, flat)
         p = ask(flat.reshape(shape), t).reshape(*flat.shape, kernel.K)
         u = uniforms(flat.shape, generator).cpu() if order == "random" else None
-        flat = _reveal(
-            order, p, flat, draw(p, generator), count, u, kernel.mask
-        )
+        drawn = draw(p, generator)
+        show = _best(_scores(order, p, drawn, u), flat == kernel.mask, count)
+        flat = torch.where(show, drawn, flat)
         if keep_path:
             path.append((t, flat.reshape(shape)))
     path = path if keep_path else []
@@ -336,22 +335,10 @@ def unmask_law(
         law, x = torch.zeros_like(law), x.repeat_interleave(D, 0)
         count = (x == kernel.mask).sum(1) - left
         for u in rankings:
-            law.index_add_(
-                0,
-                state_index(
-                    _reveal(
-                        order,
-                        p,
-                        x,
-                        drawn,
-                        count,
-                        u.expand(S * D, L),
-                        kernel.mask,
-                    ),
-                    kernel.N,
-                ),
-                weight / len(rankings),
-            )
+            score = _scores(order, p, drawn, u.expand(S * D, L))
+            show = _best(score, x == kernel.mask, count)
+            reached = state_index(torch.where(show, drawn, x), kernel.N)
+            law.index_add_(0, reached, weight / len(rankings))
     return law.reshape([kernel.N] * L)[(slice(kernel.K),) * L].flatten()
 
 # %% ../nbs/17_samplers.ipynb #17-hold-all
