@@ -125,7 +125,8 @@ def flow_rows(
     x_t: Int64[Tensor, "batch *shape"],  # states at time t
     s: Real | Float[Tensor, ""] | None,  # None: the clean data behind a time 0
     t: Real | Float[Tensor, ""],  # the time of x_t
-    eta: Real | Callable = 0.0,  # weight of the corrector, or a function of t
+    # weight of the corrector, or a function of t
+    eta: Real | Float[Tensor, ""] | Callable = 0.0,
     method: str = "euler",  # or "coin", exact for each conditional path
 ) -> Float[Tensor, "batch *shape N"]:  # K states where s is None; float64
     """Rows of one step of velocity + eta corrector_velocity. Where

@@ -168,7 +168,7 @@ def class_frequencies(
     y: Int64[Tensor, "M"],  # classes in 0..classes-1
     K: Integral,  # clean symbols
     classes: Integral = 10,  # number of classes
-    smooth: Real = 0.5,  # added to each count, above 0
+    smooth: Real | Float[Tensor, ""] = 0.5,  # added to each count, above 0
 ) -> Tensor:  # (classes + 1, H, W, K) float32; the last row is over all classes
     """log((count + smooth) / (total + K smooth)) of each symbol at each pixel
     of each class, in nats. A class that never occurs is uniform. Raises
@@ -373,7 +373,8 @@ def check(self: DigitNet, x_t, t=None, y=None):
 @door
 def drop_labels(
     y: Int64[Tensor, "batch"],  # classes in 0..classes
-    p: Real,  # the probability of forgetting each, in [0, 1]
+    p: Real
+    | Float[Tensor, ""],  # the probability of forgetting each, in [0, 1]
     classes: Integral = 10,  # the null class is this number
     generator: torch.Generator | None = None,  # where the randomness comes from
 ) -> Int64[Tensor, "batch"]:  # a new tensor
