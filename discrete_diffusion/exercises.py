@@ -834,10 +834,18 @@ def _unanswered(number: str, stub: Callable) -> Callable:
 
 
 def _put_off(number: str, answers, namespace: dict):
-    "Cells below that call an unanswered function hear of it, and nothing else."
+    """Cells below that call an unanswered function or method hear that it is
+    not attempted yet, until the learner's cell has run again."""
+
+    def blank(value):
+        return inspect.isfunction(value) and any(value is a for a in answers)
+
     for name, value in list(namespace.items()):
-        if inspect.isfunction(value) and any(value is a for a in answers):
+        if blank(value):
             namespace[name] = _unanswered(number, value)
+        methods = vars(value).items() if isinstance(value, type) else ()
+        for method in [m for m, f in methods if blank(f)]:
+            setattr(value, method, _unanswered(number, vars(value)[method]))
 
 
 def check_answer(
