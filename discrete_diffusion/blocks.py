@@ -11,6 +11,7 @@ import math, time
 from collections.abc import Callable
 from dataclasses import dataclass
 import torch
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 from . import sampling
@@ -30,7 +31,7 @@ from .mdlm import _report
 def block_of(
     L: int,  # letters of a text
     block: int,  # letters of a block, at most L; the last may be shorter
-) -> Tensor:  # (L,) int64
+) -> Int64[Tensor, "L"]:
     "The number of the block in which each letter stands, from 0."
     check_count(L, "L")
     if check_count(block, "block") > L:
@@ -40,13 +41,14 @@ def block_of(
     return torch.arange(L) // block
 
 # %% ../nbs/20_blocks.ipynb #f4df261b
+@door
 @torch.no_grad()
 def block_bound(
     model: Callable,  # model(x_t, t, y) -> logits (batch, L, K)
     kernel: Absorbing,
-    x_0: Tensor,  # (batch, L) clean texts
+    x_0: Int64[Tensor, "batch L"],  # clean texts
     block: int,  # letters of a block, at most L
-) -> Tensor:  # (batch,) nats
+) -> Float[Tensor, "batch"]:  # nats
     """The bound of each text cut into blocks, by all patterns of masks: 2^block
     network calls a block. Raises TypeError, ValueError."""
     own = block_of(x_0.shape[1], block)
@@ -67,7 +69,7 @@ def page_mask(
     L: int,  # letters of a page
     block: int,  # letters of a block
     earlier: int | None = None,  # blocks before its own that a letter sees
-) -> Tensor:  # (L, L) bool, True where a row looks at a column
+) -> Bool[Tensor, "L L"]:  # True where a row looks at a column
     "A letter sees its own block and the earlier ones."
     own = block_of(L, block)
     back = own[:, None] - own  # how many blocks back
@@ -101,7 +103,7 @@ class BlockLayer(TextBlock):
 
     def forward(
         self,
-        x: Tensor,  # (batch, n, width)
+        x: Float[Tensor, "batch n width"],
         turn: tuple[Tensor, Tensor],  # of the n places, see `rotary`
         mask: Tensor | None = None,  # (n, kept + n) bool; None: all is seen
         past: tuple | None = None,  # keys and values kept of earlier letters
@@ -133,7 +135,8 @@ class BlockNet(TextNet):
         width: int = 128,  # channels
         heads: int = 4,  # of attention
         depth: int = 3,  # layers
-        frequencies: Tensor | None = None,  # (K,), from `letter_frequencies`
+        # from `letter_frequencies`
+        frequencies: Float[Tensor, "K"] | None = None,
     ):
         self_sizes = dict(width=width, heads=heads, depth=depth)
         super().__init__(
@@ -149,8 +152,8 @@ class BlockNet(TextNet):
 
     def read(
         self,
-        x: Tensor,  # (batch, n) letters and masks
-        places: Tensor,  # (n,) where they stand in the text
+        x: Int64[Tensor, "batch n"],  # letters and masks
+        places: Int64[Tensor, "n"],  # where they stand in the text
         mask: Tensor | None = None,  # (n, kept + n) bool; None: all is seen
         past: list | None = None,  # keys and values kept, one pair a layer
     ) -> tuple[
@@ -180,10 +183,10 @@ class BlockNet(TextNet):
 
     def forward(
         self,
-        x_t: Tensor,  # (batch, L) a page
+        x_t: Int64[Tensor, "batch L"],  # a page
         t: None = None,  # not read: the network is not told the time
         y: None = None,  # no labels
-    ) -> Tensor:  # (batch, L, K)
+    ) -> Float[Tensor, "batch L K"]:
         "Logits of a page, each block beside the earlier ones as they stand."
         L = x_t.shape[1]
         mask = page_mask(L, min(self.block, L), self.earlier).to(x_t.device)
@@ -191,9 +194,9 @@ class BlockNet(TextNet):
 
     def both(
         self,
-        x_t: Tensor,  # (batch, L) noisy letters
-        x_0: Tensor,  # (batch, L) the clean ones
-    ) -> Tensor:  # (batch, L, K) logits at the noisy letters
+        x_t: Int64[Tensor, "batch L"],  # noisy letters
+        x_0: Int64[Tensor, "batch L"],  # the clean ones
+    ) -> Float[Tensor, "batch L K"]:  # logits at the noisy letters
         "All blocks in one pass, each beside the clean blocks before it."
         L = x_0.shape[1]
         mask = block_mask(L, self.block)
@@ -208,11 +211,11 @@ class BlockNet(TextNet):
 @torch.no_grad()
 def by_pages(
     model: Callable,  # model(x_t, t, y) -> logits (batch, L, K)
-    x_t: Tensor,  # (batch, L) noisy letters
-    x_0: Tensor,  # (batch, L) the clean ones
+    x_t: Int64[Tensor, "batch L"],  # noisy letters
+    x_0: Int64[Tensor, "batch L"],  # the clean ones
     block: int,  # letters of a block
     mask: int,  # the mask's state, which stands for what comes later
-) -> Tensor:  # (batch, L, K)
+) -> Float[Tensor, "batch L K"]:
     "Logits of all blocks, one call for each: what `both` gives in one pass."
     parts = []
     for spots in torch.arange(x_0.shape[1]).split(check_count(block, "block")):
@@ -262,7 +265,7 @@ class BlockText:
 
     def noise(
         self,
-        x_0: Tensor,  # (batch, L)
+        x_0: Int64[Tensor, "batch L"],
         generator: torch.Generator | None = None,  # where masks come from
     ) -> tuple[Tensor, ...]:
         "What a training step draws: (x_0, x_t, weights b/n of each letter)."
@@ -288,7 +291,7 @@ class BlockText:
 def bits(
     self: BlockText,
     model: Callable,  # a BlockNet, or model(x_t, t, y) -> logits
-    x_0: Tensor,  # (items, L) held-out windows, at least 2
+    x_0: Int64[Tensor, "items L"],  # held-out windows, at least 2
     passes: int = 16,  # independent passes over the windows, at least 2
     batch_size: int = 125,  # windows a network call
     generator: torch.Generator | None = None,  # where masks come from
@@ -303,7 +306,7 @@ def bits(
             one_pass[at] = nats_to_bits(cost.cpu().double(), 1)
     return _report(each)
 
-# %% ../nbs/20_blocks.ipynb #f8bb1443
+
 @patch
 @torch.no_grad()
 def sample(

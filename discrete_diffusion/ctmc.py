@@ -10,9 +10,10 @@ __all__ = ['rate_matrix', 'Jumps', 'gillespie', 'score_from_loo', 'score_from_fu
 # %% ../nbs/11_ctmc.ipynb #3c69afb3
 import math
 from dataclasses import dataclass
+from numbers import Real
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import one_hot
 from .core import *
@@ -21,6 +22,7 @@ from .posterior import *
 from .sampling import Moment, ancestral
 
 # %% ../nbs/11_ctmc.ipynb #570cbd6b
+@door
 def rate_matrix(
     kernel: Redraw,
     t: Time,  # a time, or times (batch,)
@@ -43,11 +45,11 @@ def _check_redraw(kernel):
 def _last_level(kernel, x_0, end):
     "alpha(end); TypeError, ValueError for what `gillespie` cannot simulate."
     _check_redraw(kernel)
+    check_times(end, "end")
     if isinstance(end, Tensor) and end.ndim:
         raise ValueError(
             f"end: expected one time for all, got shape {tuple(end.shape)}"
         )
-    kernel.check(x_0, kernel.K, "x_0", end)
     stop = kernel.alpha(end).item()
     if stop <= 0 and not absorbs(kernel):
         raise ValueError(
@@ -78,10 +80,11 @@ class Jumps:
         return every.gather(-1, n)[..., 0]
 
 # %% ../nbs/11_ctmc.ipynb #8a6836e4
+@door
 def gillespie(
     kernel: Redraw,
-    x_0: Tensor,  # (batch, *shape) clean states, on the CPU
-    end: float = 1.0,  # alpha(end) > 0 unless the kernel is absorbing
+    x_0: Int64[Tensor, "batch *shape"],  # clean states, on the CPU
+    end: Time = 1.0,  # alpha(end) > 0 unless the kernel is absorbing
     generator: torch.Generator | None = None,  # source of randomness
 ) -> Jumps:
     """The forward process, jump by jump and exact (Gillespie 1977). A redraw
@@ -110,19 +113,8 @@ def _put(rows, x, value):
     return rows.scatter(-1, x[..., None], value)
 
 
-def _check_p(kernel, p, name, x_t, t):
-    "Probabilities over the clean symbols at each token, wide, summing to one."
-    if not isinstance(kernel, Kernel):
-        raise TypeError(
-            f"kernel: expected a Kernel, got {type(kernel).__name__}"
-        )
-    kernel.check(x_t, kernel.N, "x_t", t)
-    check_probs(p, name)
-    if p.shape != (*x_t.shape, kernel.K):
-        raise ValueError(
-            f"{name}: expected shape {(*x_t.shape, kernel.K)}, "
-            f"got {tuple(p.shape)}"
-        )
+def _exact(p):
+    "Probabilities in float64, which sum to one as well as float64 can."
     p = wide(p)
     return p / p.sum(-1, keepdim=True)
 
@@ -144,28 +136,29 @@ def _ratio(kernel, weights, x_t, t, name):
     return z / here
 
 # %% ../nbs/11_ctmc.ipynb #81309955
+@door
 def score_from_loo(
     kernel: Kernel,
-    p_loo: Tensor,  # (batch, *shape, K), the LEAVE-ONE-OUT posterior
-    x_t: Tensor,  # noisy states, (batch, *shape) int64
-    t,  # their time, a number or (batch,)
-) -> Tensor:  # (batch, *shape, N) float64
+    p_loo: Float[Tensor, "batch *shape K"],  # the LEAVE-ONE-OUT posterior
+    x_t: Int64[Tensor, "batch *shape"],  # noisy states
+    t: Time,  # their time
+) -> Float[Tensor, "batch *shape N"]:  # float64
     """The concrete score (p_loo Qbar_t)(y) / (p_loo Qbar_t)(x_t); 1 at y = x_t.
     Under Absorbing zero elsewhere at shown tokens. Raises TypeError,
     ValueError."""
-    p = _check_p(kernel, p_loo, "p_loo", x_t, t)
-    return _ratio(kernel, p, x_t, t, "p_loo")
+    return _ratio(kernel, _exact(p_loo), x_t, t, "p_loo")
 
 
+@door
 def score_from_full(
     kernel: Kernel,
-    p_full: Tensor,  # (batch, *shape, K), the FULL posterior p(x_0 | x_t)
-    x_t: Tensor,  # noisy states, (batch, *shape) int64
-    t,  # their time, a number or (batch,)
-) -> Tensor:  # (batch, *shape, N) float64
+    p_full: Float[Tensor, "batch *shape K"],  # p(x_0 | x_t), the FULL posterior
+    x_t: Int64[Tensor, "batch *shape"],  # noisy states
+    t: Time,  # their time
+) -> Float[Tensor, "batch *shape N"]:  # float64
     """The concrete score sum_k p_full(k) q(y | k) / q(x_t | k). Mass on a k
     that cannot lead to x_t is dropped. Raises TypeError, ValueError."""
-    p = _check_p(kernel, p_full, "p_full", x_t, t)
+    p = _exact(p_full)
     evidence = kernel.evidence(x_t, t)
     can = _can(evidence)
     weights = torch.where(can, p / torch.where(can, evidence, 1.0), 0.0)
@@ -175,7 +168,6 @@ def score_from_full(
 def _check_score(kernel, score, x_t, t):
     "Scores of each state at each token, wide, and alpha(t) > 0 for each token."
     _check_redraw(kernel)
-    t = kernel.check(x_t, kernel.N, "x_t", t)
     check_finite(score, "score")
     if score.shape != (*x_t.shape, kernel.N):
         raise ValueError(
@@ -212,13 +204,14 @@ def _posterior_or_refuse(p, off, slack):
     return p / p.sum(-1, keepdim=True)
 
 # %% ../nbs/11_ctmc.ipynb #a9f99d44
+@door
 def loo_from_score(
     kernel: Redraw,
-    score: Tensor,  # (batch, *shape, N)
-    x_t: Tensor,  # noisy states, (batch, *shape) int64
-    t,  # their time, a number or (batch,), alpha(t) > 0
-    tol: float = 1e-6,  # how far off, beyond what rounding explains
-) -> Tensor:  # (batch, *shape, K) float64
+    score: Float[Tensor, "batch *shape N"],
+    x_t: Int64[Tensor, "batch *shape"],  # noisy states
+    t: Time,  # their time, alpha(t) > 0
+    tol: Real = 1e-6,  # how far off, beyond what rounding explains
+) -> Float[Tensor, "batch *shape K"]:  # float64
     """The LEAVE-ONE-OUT posterior behind a score,
     (s / sum s - (1 - alpha) pi) / alpha. At shown tokens under Absorbing, where
     a score says nothing, their own symbol. ValueError for a score that no
@@ -238,6 +231,7 @@ def loo_from_score(
     return _posterior_or_refuse(p, off, slack)
 
 # %% ../nbs/11_ctmc.ipynb #9a1b4604
+@door
 def reveal_rate(
     kernel: Redraw,
     t: Time,  # times with alpha(t) < 1
@@ -253,11 +247,12 @@ def reveal_rate(
     return -kernel.alpha.slope(t) / (1 - alpha)
 
 # %% ../nbs/11_ctmc.ipynb #8e7fca38
+@door
 def reverse_rates(
     kernel: Redraw,
-    score: Tensor,  # (batch, *shape, N)
-    x_t: Tensor,  # noisy states, (batch, *shape) int64
-    t,  # their time, a number or (batch,), alpha(t) > 0
+    score: Float[Tensor, "batch *shape N"],
+    x_t: Int64[Tensor, "batch *shape"],  # noisy states
+    t: Time,  # their time, alpha(t) > 0
 ) -> Tensor:  # (batch, *shape, N) float64, rows sum to zero
     """Rates of the reversed process: R_t(y, x_t) s(y) to y != x_t, minus their
     sum at x_t (Campbell et al. 2022, Prop. 1; Lou et al. 2024). Raises
@@ -269,11 +264,12 @@ def reverse_rates(
     return _put(rates, x_t, -rates.sum(-1, keepdim=True))
 
 
+@door
 def rates_from_loo(
     kernel: Redraw,
-    p_loo: Tensor,  # (batch, *shape, K), the LEAVE-ONE-OUT posterior
-    x_t: Tensor,  # noisy states, (batch, *shape) int64
-    t,  # their time, a number or (batch,)
+    p_loo: Float[Tensor, "batch *shape K"],  # the LEAVE-ONE-OUT posterior
+    x_t: Int64[Tensor, "batch *shape"],  # noisy states
+    t: Time,  # their time
 ) -> Tensor:  # (batch, *shape, N) float64, rows sum to zero
     """`reverse_rates` of `score_from_loo`. Under Absorbing also where
     alpha(t) = 0: -alpha'/(1 - alpha) p_loo at masks. Raises TypeError,
@@ -282,27 +278,17 @@ def rates_from_loo(
     if not absorbs(kernel):
         score = score_from_loo(kernel, p_loo, x_t, t)
         return reverse_rates(kernel, score, x_t, t)
-    p = _check_p(kernel, p_loo, "p_loo", x_t, t)
+    p = _exact(p_loo)
     masked = x_t == kernel.mask
     some = masked.flatten(1).any(1).cpu()  # items in which there is a mask
     rate = torch.zeros(len(x_t), dtype=torch.float64)
     if bool(some.any()):
-        times = check_times(t).cpu().expand(len(x_t))
+        times = t.cpu().expand(len(x_t))
         rate[some] = reveal_rate(kernel, times[some])
     reveal = torch.where(masked, per_item(rate, x_t), 0.0)[..., None]
     return reveal * torch.cat([p, -torch.ones_like(p[..., :1])], -1)
 
 # %% ../nbs/11_ctmc.ipynb #ctmc-step-1
-def _step_size(s, t, batch):
-    s, t = check_times(s, "s", batch), check_times(t, "t", batch)
-    if bool((s >= t).any()):
-        message = (
-            f"s: expected s < t, got s = {s.tolist()} and t = {t.tolist()}"
-        )
-        raise ValueError(message[:200])
-    return t - s
-
-
 def _normalised(rows, name="score"):
     total = rows.sum(-1, keepdim=True)
     n = int((~_can(total)).sum())
@@ -325,23 +311,19 @@ def _stay(go, x):
     return _put(go, x, (1 - go.sum(-1, keepdim=True)).clamp_min(0))
 
 # %% ../nbs/11_ctmc.ipynb #373ae044
+@door
 def leap_rows(
-    rates: Tensor,  # (batch, *shape, N), at least 0 off x_t
-    x_t: Tensor,  # states, (batch, *shape) int64
-    s,  # the time to go to, a number or (batch,)
-    t,  # the time of x_t, s < t
-) -> Tensor:  # (batch, *shape, N) float64
+    rates: Float[Tensor, "batch *shape N"],  # at least 0 off x_t
+    x_t: Int64[Tensor, "batch *shape"],  # states
+    s: Time,  # the time to go to
+    t: Time,  # the time of x_t, s < t
+) -> Float[Tensor, "batch *shape N"]:  # float64
     """One Euler step of any rates: delta(x_t) + (t - s) rates; a negative
     chance to stay is cut to 0, the row normalised. Raises TypeError,
     ValueError."""
     check_finite(rates, "rates")
     check_states(x_t, rates.shape[-1], "x_t")
-    if rates.shape[:-1] != x_t.shape:
-        raise ValueError(
-            f"rates: expected shape {tuple(x_t.shape)} and one axis more, "
-            f"got {tuple(rates.shape)}"
-        )
-    h = per_item(_step_size(s, t, len(x_t)), x_t)[..., None]
+    h = per_item(t - s, x_t)[..., None]
     go = _put(wide(rates) * h, x_t, 0.0)
     if go.numel() and go.min() < 0:
         raise ValueError(
@@ -351,13 +333,14 @@ def leap_rows(
     return _normalised(_stay(go, x_t), "rates")
 
 
+@door
 def euler_rows(
     kernel: Redraw,
-    score: Tensor,  # (batch, *shape, N)
-    x_t: Tensor,  # noisy states, (batch, *shape) int64
-    s,  # the time to go to; None (clean data): as `tweedie_rows`
-    t,  # the time of x_t, alpha(t) > 0
-) -> Tensor:  # (batch, *shape, N), or K states where s is None; float64
+    score: Float[Tensor, "batch *shape N"],
+    x_t: Int64[Tensor, "batch *shape"],  # noisy states
+    s: Time | None,  # the time to go to; None (clean data): as `tweedie_rows`
+    t: Time,  # the time of x_t, alpha(t) > 0
+) -> Float[Tensor, "batch *shape N"]:  # K states where s is None; float64
     "Rows of one Euler step of the reverse rates. Raises TypeError, ValueError."
     if s is None:
         return tweedie_rows(kernel, score, x_t, s, t)
@@ -367,20 +350,21 @@ def euler_rows(
     return _no_mask(kernel, rows, per_item(kernel.alpha(s), x_t)[..., None])
 
 # %% ../nbs/11_ctmc.ipynb #ctmc-step-3
+@door
 def tweedie_rows(
     kernel: Redraw,
-    score: Tensor,  # (batch, *shape, N)
-    x_t: Tensor,  # noisy states, (batch, *shape) int64
-    s,  # the time to go to; None for the clean data behind a noisy time 0
-    t,  # the time of x_t, alpha(t) > 0
-) -> Tensor:  # (batch, *shape, N), or K states where s is None; float64
+    score: Float[Tensor, "batch *shape N"],
+    x_t: Int64[Tensor, "batch *shape"],  # noisy states
+    # the time to go to; None for the clean data behind a noisy time 0
+    s: Time | None,
+    t: Time,  # the time of x_t, alpha(t) > 0
+) -> Float[Tensor, "batch *shape N"]:  # K states where s is None; float64
     """Rows (score Q_st^-1)(y) Q_st(y, x_t), cut at 0 and normalised (Lou et al.
     2024, section 4). For true scores `reverse_eq4` of `loo_from_score`. Raises
     TypeError, ValueError."""
     score, alpha_t = _check_score(kernel, score, x_t, t)
     alpha_s = torch.ones_like(alpha_t)
     if s is not None:
-        _step_size(s, t, len(x_t))
         alpha_s = per_item(kernel.alpha(s), x_t)[..., None]
     keep = alpha_t / alpha_s
     if absorbs(kernel):

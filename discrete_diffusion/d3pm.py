@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from collections.abc import Callable
 import torch
 from fastcore.basics import patch
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from .core import *
@@ -86,8 +87,8 @@ class D3PM:
 
     def noise(
         self,
-        x_0: Tensor,  # (batch, *shape) clean images
-        y: Tensor,  # (batch,) labels
+        x_0: Int64[Tensor, "batch *shape"],  # clean images
+        y: Int64[Tensor, "batch"],  # labels
         generator: torch.Generator,  # source of randomness
     ) -> tuple[Tensor, ...]:
         "What a training step draws: (x_0, x_t, s, t, y with labels dropped)."
@@ -102,11 +103,11 @@ class D3PM:
     def loss(
         self,
         model: nn.Module,  # model(x_t, t, y) -> logits (batch, *shape, K)
-        x_0: Tensor,  # (batch, *shape) clean images
-        x_t: Tensor,  # (batch, *shape) the same at time t
-        s: Tensor,  # (batch,) the earlier time
-        t: Tensor,  # (batch,) the later time
-        y: Tensor,  # (batch,) labels
+        x_0: Int64[Tensor, "batch *shape"],  # clean images
+        x_t: Int64[Tensor, "batch *shape"],  # the same at time t
+        s: Float[Tensor, "batch"],  # the earlier time
+        t: Float[Tensor, "batch"],  # the later time
+        y: Int64[Tensor, "batch"],  # labels
     ) -> dict[str, Tensor]:
         """T times the KL of the drawn step, nats per pixel: an unbiased
         estimate of the bound's diffusion part. Draws nothing."""
@@ -122,8 +123,8 @@ class D3PM:
 def bits(
     self: D3PM,
     model: nn.Module,
-    x_0: Tensor,  # (items, *shape) held-out images
-    y: Tensor,  # (items,) labels; `classes` for "not told"
+    x_0: Int64[Tensor, "items *shape"],  # held-out images
+    y: Int64[Tensor, "items"],  # labels; `classes` for "not told"
     passes: int = 4,  # independent passes over the images
     generator: torch.Generator | None = None,  # source of randomness
 ) -> Bits:
@@ -137,7 +138,7 @@ def bits(
 def sample(
     self: D3PM,
     model: nn.Module,
-    y: Tensor,  # (items,) the classes asked for
+    y: Int64[Tensor, "items"],  # the classes asked for
     shape: tuple = (28, 28),  # of an image
     times: int | Tensor = 50,  # steps, or a grid of times
     *,
@@ -194,8 +195,8 @@ class MaskedD3PM(D3PM):
 
     def noise(
         self,
-        x_0: Tensor,  # (batch, *shape) clean images
-        y: Tensor,  # (batch,) labels
+        x_0: Int64[Tensor, "batch *shape"],  # clean images
+        y: Int64[Tensor, "batch"],  # labels
         generator: torch.Generator,  # source of randomness
     ) -> tuple[Tensor, ...]:
         """What a training step draws: (x_0, x_t, number of masked pixels, y
@@ -213,10 +214,10 @@ class MaskedD3PM(D3PM):
     def loss(
         self,
         model: nn.Module,  # model(x_t, t, y) -> logits (batch, *shape, K)
-        x_0: Tensor,  # (batch, *shape) clean images
-        x_t: Tensor,  # (batch, *shape) the same with masks
-        k: Tensor,  # (batch,) masked pixels
-        y: Tensor,  # (batch,) labels
+        x_0: Int64[Tensor, "batch *shape"],  # clean images
+        x_t: Int64[Tensor, "batch *shape"],  # the same with masks
+        k: Int64[Tensor, "batch"],  # masked pixels
+        y: Int64[Tensor, "batch"],  # labels
     ) -> dict[str, Tensor]:
         """Nats per pixel: the masked pixels' cross-entropies over their number.
         Draws nothing."""
@@ -227,7 +228,7 @@ class MaskedD3PM(D3PM):
 
 # %% ../nbs/10_d3pm.ipynb #9fcebf63
 def orthogonalise(
-    M: Tensor,  # (..., rows, columns)
+    M: Float[Tensor, "... rows columns"],
     rounds: int = 5,  # of the polynomial
 ) -> Tensor:  # the same shape
     """Nearly U V^T of M = U S V^T: singular values between about 0.7 and 1.1

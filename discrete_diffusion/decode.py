@@ -17,7 +17,6 @@ from .core import *
 from .worlds import all_states
 from .forward import *
 from .sampling import *
-from .sampling import _asker
 
 # %% ../nbs/19_decode.ipynb #19-013
 @door
@@ -162,7 +161,7 @@ def priced(
 ) -> tuple[Float[Tensor, "batch"], Int64[Tensor, "batch"]]:
     """What each text costs under a sampler that reveals, nats, and in how many
     calls it is written. ValueError where tokens stay hidden."""
-    ask = _asker(model, kernel, None, {})
+    ask = asking(model, kernel)
     x = torch.full_like(x_0, kernel.mask)
     nats = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     calls = torch.zeros_like(x[:, 0])

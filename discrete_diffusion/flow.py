@@ -10,7 +10,9 @@ __all__ = ['conditional_velocity', 'velocity', 'noise_velocity', 'corrector_velo
 import math
 from dataclasses import dataclass
 from collections.abc import Callable
+from numbers import Real
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import one_hot, pad
 from .core import *
@@ -39,22 +41,17 @@ def _toward(kernel, p, x_t, rate):
     return per_item(rate, x_t)[..., None] * (p - one_hot(x_t, kernel.N).to(p))
 
 
+@door
 def conditional_velocity(
     kernel: Redraw,  # the path: its source and its schedule
-    x_0: Tensor,  # (batch, *shape) clean states
-    x_t: Tensor,  # (batch, *shape) states at time t
-    t,  # their time, a number or (batch,), alpha(t) < 1
-) -> Tensor:  # (batch, *shape, N) rates towards the data, float64
+    x_0: Int64[Tensor, "batch *shape"],  # clean states
+    x_t: Int64[Tensor, "batch *shape"],  # states at time t
+    t: Time,  # their time, alpha(t) < 1
+) -> Float[Tensor, "batch *shape N"]:  # rates towards the data, float64
     """-alpha'/(1 - alpha) (delta(x_0) - delta(x_t)): wait, then jump to x_0
     once. Rows sum to zero (Campbell et al. 2024, Prop. 3.2; Gat et al. 2024).
     Raises TypeError, ValueError."""
-    _source(kernel).check(x_t, kernel.N, "x_t", t)
-    check_states(x_0, kernel.K, "x_0")
-    if x_0.shape != x_t.shape:
-        raise ValueError(
-            f"x_0: expected the shape of x_t, {tuple(x_t.shape)}, "
-            f"got {tuple(x_0.shape)}"
-        )
+    _source(kernel)
     there = wide(one_hot(x_0, kernel.N))
     return _toward(kernel, there, x_t, reveal_rate(kernel, t))
 
@@ -65,12 +62,13 @@ def _posterior(kernel, p_full, x_t, t):
     return pad(p, (0, kernel.N - kernel.K))
 
 
+@door
 def velocity(
     kernel: Redraw,
-    p_full: Tensor,  # (batch, *shape, K): p(x_0 | x_t), the FULL posterior
-    x_t: Tensor,  # (batch, *shape) states at time t
-    t,  # their time, a number or (batch,), alpha(t) < 1
-) -> Tensor:  # (batch, *shape, N) rates towards the data, float64
+    p_full: Float[Tensor, "batch *shape K"],  # p(x_0 | x_t), the FULL posterior
+    x_t: Int64[Tensor, "batch *shape"],  # states at time t
+    t: Time,  # their time, alpha(t) < 1
+) -> Float[Tensor, "batch *shape N"]:  # rates towards the data, float64
     """-alpha'/(1 - alpha) (p_full - delta(x_t)), the mean of the conditional
     velocities. Rows sum to zero (Gat et al. 2024, Eq. 14). Raises TypeError,
     ValueError."""
@@ -79,24 +77,26 @@ def velocity(
     )
 
 # %% ../nbs/16_flow.ipynb #2ba61da3
+@door
 def noise_velocity(
     kernel: Redraw,
-    x_t: Tensor,  # (batch, *shape) states at time t
-    t,  # their time, a number or (batch,), alpha(t) > 0
-) -> Tensor:  # (batch, *shape, N) rates towards the noise, float64
+    x_t: Int64[Tensor, "batch *shape"],  # states at time t
+    t: Time,  # their time, alpha(t) > 0
+) -> Float[Tensor, "batch *shape N"]:  # rates towards the noise, float64
     """-alpha'/alpha (pi - delta(x_t)): the same path walked up, by redraws.
     Rows sum to zero. Raises TypeError, ValueError."""
-    _source(kernel).check(x_t, kernel.N, "x_t", t)
+    _source(kernel)
     pi = kernel.pi.to(wide(x_t)).expand(*x_t.shape, -1)
     return _toward(kernel, pi, x_t, kernel.beta(t))
 
 
+@door
 def corrector_velocity(
     kernel: Redraw,
-    p_full: Tensor,  # (batch, *shape, K): p(x_0 | x_t), the FULL posterior
-    x_t: Tensor,  # (batch, *shape) states at time t
-    t,  # their time, a number or (batch,), 0 < alpha(t) < 1
-) -> Tensor:  # (batch, *shape, N) rates, rows sum to zero; float64
+    p_full: Float[Tensor, "batch *shape K"],  # p(x_0 | x_t), the FULL posterior
+    x_t: Int64[Tensor, "batch *shape"],  # states at time t
+    t: Time,  # their time, 0 < alpha(t) < 1
+) -> Float[Tensor, "batch *shape N"]:  # rates, rows sum to zero; float64
     """velocity + noise_velocity = -alpha'/(alpha (1 - alpha)) (p_full Qbar_t -
     delta(x_t)): guess, and noise the guess anew. In detailed balance with p_t
     (Campbell et al. 2024, Prop. 3.3; Gat et al. 2024, corrector sampling).
@@ -117,17 +117,44 @@ def _weight(eta, t):
     except ValueError as said:
         raise ValueError(f"{said} at t = {t:.4g}") from None
 
+
+@door
+def flow_rows(
+    kernel: Redraw,
+    p_full: Float[Tensor, "batch *shape K"],  # p(x_0 | x_t), the FULL posterior
+    x_t: Int64[Tensor, "batch *shape"],  # states at time t
+    s: Real | Float[Tensor, ""] | None,  # None: the clean data behind a time 0
+    t: Real | Float[Tensor, ""],  # the time of x_t
+    # weight of the corrector, or a function of t
+    eta: Real | Float[Tensor, ""] | Callable = 0.0,
+    method: str = "euler",  # or "coin", exact for each conditional path
+) -> Float[Tensor, "batch *shape N"]:  # K states where s is None; float64
+    """Rows of one step of velocity + eta corrector_velocity. Where
+    alpha(s) = 1 all letters jump. Raises TypeError, ValueError."""
+    if method not in ("euler", "coin"):
+        raise ValueError(f"method: expected 'euler' or 'coin', got {method!r}")
+    p, eta = _posterior(kernel, p_full, x_t, t), _weight(eta, t.item())
+    if s is None:
+        return p[..., : kernel.K]
+    if kernel.alpha(s) >= 1:
+        return p
+    if method == "euler":
+        return _euler_rows(kernel, p_full, x_t, (s, t), eta)
+    return _coin_rows(kernel, p, x_t, (s, t), eta)
+
 # %% ../nbs/16_flow.ipynb #flow-two-ways
-def _euler_rows(kernel, p_full, x_t, s, t, eta):
+def _euler_rows(kernel, p_full, x_t, step, eta):
     "The rates, held for a step. At alpha = 0 there is nothing to correct."
+    s, t = step
     rates = velocity(kernel, p_full, x_t, t)
     if eta and kernel.alpha(t) > 0:
         rates = rates + eta * corrector_velocity(kernel, p_full, x_t, t)
     return leap_rows(rates, x_t, s, t)
 
 
-def _coin_rows(kernel, p, x_t, s, t, eta):
+def _coin_rows(kernel, p, x_t, step, eta):
     "Both clocks of a step, thrown exactly; p over the N states."
+    s, t = step
     a_s, a_t = kernel.alpha(s).item(), kernel.alpha(t).item()
     ring = (a_s - a_t) / (1 - a_t)
     rows = (1 - ring) * one_hot(x_t, kernel.N).to(p) + ring * p
@@ -135,30 +162,6 @@ def _coin_rows(kernel, p, x_t, s, t, eta):
         return rows
     again = 1 - (a_t * (1 - a_s) / (a_s * (1 - a_t))) ** eta
     return (1 - again) * rows + again * kernel.push(p[..., : kernel.K], s)
-
-# %% ../nbs/16_flow.ipynb #e18acc7c
-def flow_rows(
-    kernel: Redraw,
-    p_full: Tensor,  # (batch, *shape, K): p(x_0 | x_t), the FULL posterior
-    x_t: Tensor,  # (batch, *shape) states at time t
-    s: float | None,  # the time to go to; None: the clean data behind a time 0
-    t: float,  # the time of x_t
-    eta: float | Callable = 0.0,  # weight of the corrector, or a function of t
-    method: str = "euler",  # or "coin", exact for each conditional path
-) -> Tensor:  # (batch, *shape, N), or K states where s is None; float64
-    """Rows of one step of velocity + eta corrector_velocity. Where
-    alpha(s) = 1 all letters jump. Raises TypeError, ValueError."""
-    if method not in ("euler", "coin"):
-        raise ValueError(f"method: expected 'euler' or 'coin', got {method!r}")
-    p, eta = _posterior(kernel, p_full, x_t, t), _weight(eta, t)
-    if s is None:
-        return p[..., : kernel.K]
-    kernel.check_pair(s, t)
-    if kernel.alpha(s) >= 1:
-        return p
-    if method == "euler":
-        return _euler_rows(kernel, p_full, x_t, s, t, eta)
-    return _coin_rows(kernel, p, x_t, s, t, eta)
 
 # %% ../nbs/16_flow.ipynb #flow-moves
 def flow_step(
@@ -224,10 +227,10 @@ class FlowMatching:
 
     def full(
         self,
-        logits: Tensor,  # (batch, *shape, K), leave-one-out
-        x_t: Tensor,  # (batch, *shape)
+        logits: Float[Tensor, "batch *shape K"],  # leave-one-out
+        x_t: Int64[Tensor, "batch *shape"],
         t,  # a number or (batch,)
-    ) -> Tensor:  # (batch, *shape, K) logits of p(x_0 | x_t)
+    ) -> Float[Tensor, "batch *shape K"]:  # logits of p(x_0 | x_t)
         """Bayes: logits + log q(x_t | x_0), up to a constant, in the logits' dtype
         (float32 at least)."""
         k, logits = (
@@ -265,7 +268,7 @@ class FlowMatching:
     def bits(
         self,
         model: nn.Module,
-        x_0: Tensor,  # (items, L) held-out windows
+        x_0: Int64[Tensor, "items L"],  # held-out windows
         passes: int = 16,  # independent passes over the windows
         # whose bound: "flow", the velocity's, or "score", that of the reversed
         # redraws, from the same answers

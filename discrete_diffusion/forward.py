@@ -675,7 +675,7 @@ class Absorbing(Redraw):
     def draw_pi(self, shape, generator=None, device="cpu"):
         return torch.full(shape, self.K, device=device)
 
-# %% ../nbs/03_forward.ipynb #03-which
+
 def redraws(
     kernel: Kernel,  # any kernel
 ) -> bool:

@@ -257,25 +257,21 @@ class Bound:
         return self.diffusion + self.prior + self.reconstruction
 
 # %% ../nbs/05_losses.ipynb #05-one-step
-def _quick_step_kl(kernel, logits, x_0, x_t, s, t, reads):
-    "`step_kl`, by the short form where the kernel masks."
+def _quick_step_kl(kernel, reads, logits, *step):
+    "`step_kl`, by the short form where the kernel masks; step: x_0, x_t, s, t."
     if absorbs(kernel):
-        return masked_step_kl(kernel, logits, x_0, x_t, s, t)
-    return step_kl(kernel, logits, x_0, x_t, s, t, reads)
+        return masked_step_kl(kernel, logits, *step)
+    return step_kl(kernel, logits, *step, reads)
 
 
-def _one_step(model, kernel, x_0, T, y, generator, steps, reads):
-    """Draw a step and x_t for each item and ask the model: the step's KL
-    (batch, *shape), and the logits."""
+def _one_step(kernel, x_0, T, generator, steps):
+    "A step and x_t for each item: x_t, s and t."
     _check_T(kernel, T)
-    reads = reading(kernel, reads, model)
     if steps is None:
         steps = stratified_steps(len(x_0), T, generator)
     i = wide(_check_steps(steps, T).to(x_0.device))
     s, t = (i - 1) / T, i / T
-    x_t = kernel.sample(x_0, t, generator)
-    logits = call_network(model, x_t, t, y)
-    return _quick_step_kl(kernel, logits, x_0, x_t, s, t, reads), logits
+    return kernel.sample(x_0, t, generator), s, t
 
 # %% ../nbs/05_losses.ipynb #98e044a7
 @door
@@ -292,7 +288,10 @@ def bound(
     """An unbiased estimate of the bound on -log p(x_0) (D3PM, Eq. 1): T times
     the KL of one random step, prior and reconstruction."""
     prior = prior_term(kernel, x_0)
-    nats, _ = _one_step(model, kernel, x_0, T, y, generator, steps, reads)
+    x_t, s, t = _one_step(kernel, x_0, T, generator, steps)
+    logits = call_network(model, x_t, t, y)
+    means = reading(kernel, reads, model)
+    nats = _quick_step_kl(kernel, means, logits, x_0, x_t, s, t)
     diffusion = T * wide(nats).flatten(1).sum(1)
     end = torch.zeros_like(prior)
     if kernel.noisy_start:
@@ -386,8 +385,9 @@ def _over_states(kernel, x_0, x_t, t, nats):
     return torch.where(weight > 0, weight * cost, 0.0).sum(1)
 
 
-def _exact_step(model, kernel, x_0, s, t, reads):
-    "E of one step's KL for each sequence: (B,)."
+def _exact_step(model, kernel, x_0, step, reads):
+    "E of the KL of a step (s, t) for each sequence: (B,)."
+    s, t = step
     x_t, times, can = _reachable(kernel, x_0.shape[1], t)
     logits = call_network(model, x_t, times)
     stand_in = can.long().argmax(-1)  # for symbols that cannot lead to x_t
@@ -427,7 +427,7 @@ def exact_bound(
     diffusion = 0.0
     for i in range(1, T + 1):
         s, t = (i - 1) / T, i / T
-        diffusion = diffusion + _exact_step(model, kernel, x_0, s, t, reads)
+        diffusion = diffusion + _exact_step(model, kernel, x_0, (s, t), reads)
     end = torch.zeros(len(x_0), dtype=torch.float64)
     if kernel.noisy_start:
         end = _exact_reconstruction(model, kernel, x_0, reads)
@@ -449,7 +449,10 @@ def hybrid_loss(
     """KL of ONE random step + lam * cross-entropy on x_0, mean over tokens
     (D3PM, Eq. 5, as in its code). A surrogate: no factor T, no prior."""
     lam = check_number(lam, "lam", least=0)
-    nats, logits = _one_step(model, kernel, x_0, T, y, generator, steps, reads)
+    x_t, s, t = _one_step(kernel, x_0, T, generator, steps)
+    logits = call_network(model, x_t, t, y)
+    means = reading(kernel, reads, model)
+    nats = _quick_step_kl(kernel, means, logits, x_0, x_t, s, t)
     if lam:
         nats = nats + lam * cross_entropy(logits, x_0)
     return nats.flatten(1).mean(1)

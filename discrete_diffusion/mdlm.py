@@ -10,6 +10,7 @@ import math, time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 import torch
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from fastcore.basics import patch
 from . import sampling
@@ -114,7 +115,7 @@ def _report(each):
 def bits(
     self: MaskedText,
     model: Callable,  # model(x_t, t, y) -> logits; not told the time
-    x_0: Tensor,  # (items, L) held-out windows
+    x_0: Int64[Tensor, "items L"],  # held-out windows
     passes: int = 16,  # independent passes over the windows, at least 2
     batch_size: int = 250,  # windows a network call
     generator: torch.Generator | None = None,  # where masks come from
@@ -147,7 +148,7 @@ class OrderBits:
     def each(
         self,
         mixed: bool,  # False: mean of the logs; True: log of the mean
-    ) -> Tensor:  # (items,) bits per character
+    ) -> Float[Tensor, "items"]:  # bits per character
         "One number a window."
         orders = self.nats.shape[1]
         mixture = math.log(orders) - (-self.nats).logsumexp(1)
@@ -186,7 +187,7 @@ class OrderBits:
 def order_bits(
     self: MaskedText,
     model: Callable,  # model(x_t, t, y) -> logits; not told the time
-    x_0: Tensor,  # (items, L) clean states
+    x_0: Int64[Tensor, "items L"],  # clean states
     # random orders a window; or the same for all, (orders, L), each a
     # permutation of 0..L-1
     orders: int | Tensor = 4,
@@ -315,10 +316,10 @@ def moves(
 def sweep(
     self: MaskedText,
     ask: Denoise,  # the network as a step asks it
-    x: Tensor,  # (batch, L) texts
-    free: Tensor,  # (batch, L) which letters may change
+    x: Int64[Tensor, "batch L"],  # texts
+    free: Bool[Tensor, "batch L"],  # which letters may change
     generator: torch.Generator | None = None,  # where the draws come from
-) -> Tensor:  # (batch, L)
+) -> Int64[Tensor, "batch L"]:
     "Each free letter, in an order of its text's own, hidden and drawn anew."
     late = self.kernel.alpha.inverse(
         torch.tensor(1 - 1 / x.shape[1])
@@ -436,7 +437,7 @@ class TimedMaskedText(MaskedText):
 def bits(
     self: TimedMaskedText,
     model: Callable,
-    x_0: Tensor,  # (items, L) held-out windows
+    x_0: Int64[Tensor, "items L"],  # held-out windows
     passes: int = 16,  # independent passes over the windows, at least 2
     batch_size: int = 250,  # windows a network call
     # where times and masks come from

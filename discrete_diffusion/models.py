@@ -8,8 +8,10 @@ __all__ = ['sinusoid', 'zeroed', 'Film', 'ResBlock', 'Attention', 'fold', 'unfol
 
 # %% ../nbs/06_models.ipynb #6d392350
 import math
+from numbers import Integral, Real
 import torch
 from fastcore.basics import patch
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 from .core import *
@@ -20,7 +22,7 @@ def sinusoid(
     dim: int = 64,  # length of the embedding, even
     slowest: float = 1.0,  # smallest angular frequency
     fastest: float = 1000.0,  # largest one; 1 to 1000 suits times in [0, 1]
-) -> Tensor:  # (..., dim)
+) -> Float[Tensor, "... dim"]:
     """cos and sin of `t` at `dim / 2` geometric frequencies, in t's dtype
     (float32 for halves), as in Vaswani et al. 2017, sec. 3.5.
     Raises TypeError or ValueError for times that are not finite floats, an odd
@@ -64,9 +66,9 @@ class Film(nn.Module):
 
     def forward(
         self,
-        x: Tensor,  # (B, H, W, C)
-        e: Tensor,  # (B, cond)
-    ) -> Tensor:  # (B, H, W, C)
+        x: Float[Tensor, "batch H W C"],
+        e: Float[Tensor, "batch cond"],
+    ) -> Float[Tensor, "batch H W C"]:
         a, b = self.film(e)[:, None, None].chunk(2, -1)
         return torch.addcmul(b, self.norm(x), 1 + a)
 
@@ -96,9 +98,9 @@ class ResBlock(nn.Module):
 
     def forward(
         self,
-        x: Tensor,  # (B, H, W, C)
-        e: Tensor,  # (B, cond)
-    ) -> Tensor:  # (B, H, W, C)
+        x: Float[Tensor, "batch H W C"],
+        e: Float[Tensor, "batch cond"],
+    ) -> Float[Tensor, "batch H W C"]:
         h = F.gelu(_conv(self.c1, self.film(x, e)))
         return x + _conv(self.c2, h)
 
@@ -125,9 +127,9 @@ class Attention(nn.Module):
 
     def forward(
         self,
-        x: Tensor,  # (B, H, W, C)
-        e: Tensor,  # (B, cond)
-    ) -> Tensor:  # (B, H, W, C)
+        x: Float[Tensor, "batch H W C"],
+        e: Float[Tensor, "batch cond"],
+    ) -> Float[Tensor, "batch H W C"]:
         B, H, W, C = x.shape
         qkv = self.qkv(self.film(x, e)).view(B, H * W, 3, self.heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, places, C/heads)
@@ -137,7 +139,7 @@ class Attention(nn.Module):
 
 # %% ../nbs/06_models.ipynb #000c5aa7
 def fold(
-    x: Tensor,  # (B, H, W, C), H and W even
+    x: Float[Tensor, "batch H W C"],  # H and W even
 ) -> Tensor:  # (B, H/2, W/2, 4C)
     """Each 2x2 block of pixels as one pixel with four times the channels.
     Raises ValueError for odd sides."""
@@ -160,12 +162,13 @@ def unfold(
     return blocks.reshape(B, 2 * H, 2 * W, C // 4)
 
 # %% ../nbs/06_models.ipynb #6380068a
+@door
 def class_frequencies(
-    x: Tensor,  # (M, H, W) int64 images in 0..K-1
-    y: Tensor,  # (M,) int64 classes in 0..classes-1
-    K: int,  # clean symbols
-    classes: int = 10,  # number of classes
-    smooth: float = 0.5,  # added to each count, above 0
+    x: Int64[Tensor, "M H W"],  # images in 0..K-1
+    y: Int64[Tensor, "M"],  # classes in 0..classes-1
+    K: Integral,  # clean symbols
+    classes: Integral = 10,  # number of classes
+    smooth: Real | Float[Tensor, ""] = 0.5,  # added to each count, above 0
 ) -> Tensor:  # (classes + 1, H, W, K) float32; the last row is over all classes
     """log((count + smooth) / (total + K smooth)) of each symbol at each pixel
     of each class, in nats. A class that never occurs is uniform. Raises
@@ -173,11 +176,6 @@ def class_frequencies(
     smooth <= 0."""
     check_states(x, check_count(K, "K"), "x")
     check_states(y, check_count(classes, "classes"), "y")
-    if x.ndim != 3 or y.shape != x.shape[:1]:
-        raise ValueError(
-            "x, y: expected shapes (M, H, W) and (M,), "
-            f"got {tuple(x.shape)} and {tuple(y.shape)}"
-        )
     smooth = check_number(smooth, "smooth", above=0)
     none = torch.zeros(classes, *x.shape[1:], device=x.device)
     each = [none.index_add(0, y, (x == k).float()) for k in range(K)]
@@ -330,10 +328,11 @@ def _planes(self: DigitNet, x_t, y):
 @patch
 def forward(
     self: DigitNet,
-    x_t: Tensor,  # (B, H, W) int64 in 0..N-1
+    x_t: Int64[Tensor, "batch H W"],  # in 0..N-1
     t=None,  # (B,) or one number, in [0, 1]; not looked at if time=False
-    y: Tensor | None = None,  # (B,) int64 in 0..classes; None: the null class
-) -> Tensor:  # (B, H, W, K) logits
+    # in 0..classes; None: the null class
+    y: Int64[Tensor, "batch"] | None = None,
+) -> Float[Tensor, "batch H W K"]:  # logits
     "Logits of p(x_0 | x_t, t, y) in the parameters' dtype."
     if y is None:
         y = torch.full(x_t.shape[:1], self.classes, device=x_t.device)
@@ -371,12 +370,14 @@ def check(self: DigitNet, x_t, t=None, y=None):
         check_times(t, "t", B)
 
 # %% ../nbs/06_models.ipynb #a63d16b4
+@door
 def drop_labels(
-    y: Tensor,  # (B,) int64 classes in 0..classes
-    p: float,  # the probability of forgetting each, in [0, 1]
-    classes: int = 10,  # the null class is this number
+    y: Int64[Tensor, "batch"],  # classes in 0..classes
+    p: Real
+    | Float[Tensor, ""],  # the probability of forgetting each, in [0, 1]
+    classes: Integral = 10,  # the null class is this number
     generator: torch.Generator | None = None,  # where the randomness comes from
-) -> Tensor:  # (B,) int64, a new tensor
+) -> Int64[Tensor, "batch"]:  # a new tensor
     """Each label replaced by the null class with probability `p`, on its own.
     Raises TypeError or ValueError for labels or p out of range."""
     check_states(y, check_count(classes, "classes") + 1, "y")

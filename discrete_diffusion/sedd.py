@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 import torch
+from jaxtyping import Float, Int64, Integer
 from torch import Tensor, nn
 from fastcore.basics import patch
 from .core import *
@@ -25,13 +26,14 @@ from .bounds import _float
 from .transformer import log_score
 
 # %% ../nbs/14_sedd.ipynb #14-3-solution
+@door
 def posterior_loss(
     kernel: Redraw,  # noise that hides nothing, such as Uniform
-    logits: Tensor,  # (batch, L, K) of the leave-one-out posterior
-    x_0: Tensor,  # (batch, L) clean states
-    x_t: Tensor,  # (batch, L) noisy states
-    t: Tensor,  # (batch,) their times, alpha(t) < 1
-) -> Tensor:  # (batch, L) nats
+    logits: Float[Tensor, "batch *shape K"],  # of the leave-one-out posterior
+    x_0: Int64[Tensor, "batch *shape"],  # clean states
+    x_t: Int64[Tensor, "batch *shape"],  # noisy states
+    t: Time,  # their times, alpha(t) < 1
+) -> Float[Tensor, "batch *shape"]:  # nats
     """Cross-entropy of the full posterior behind leave-one-out logits, at each
     place. A surrogate, no bound. Raises what `cross_entropy` raises."""
     alpha = kernel.alpha(t)
@@ -118,7 +120,7 @@ class ScoreEntropy:
 @patch
 def noise(
     self: ScoreEntropy,
-    x_0: Tensor,  # (batch, L) clean states
+    x_0: Int64[Tensor, "batch L"],  # clean states
     generator: torch.Generator | None = None,  # source of randomness
 ) -> tuple[Tensor, ...]:
     """What a training step draws: (x_0, x_t, t), t uniform and spread evenly
@@ -136,15 +138,15 @@ def ask(self: ScoreEntropy, model, x_t, t, where: str = "") -> Tensor:
     out = call_network(model, x_t, t)
     return check_logits(out, x_t, self.outputs, where)
 
-# %% ../nbs/14_sedd.ipynb #14-logscores
+
 @patch
 def log_scores(
     self: ScoreEntropy,
     model: nn.Module,  # answers in the system's head
-    x_t: Tensor,  # (batch, L) noisy states
+    x_t: Int64[Tensor, "batch L"],  # noisy states
     t,  # their times
     where: str = "",  # said in errors
-) -> Tensor:  # (batch, L, N)
+) -> Float[Tensor, "batch L N"]:
     """log p_t(y) / p_t(x_t) for every state y of every letter; 0 at the present
     one. With masks -inf or unread at letters that are shown."""
     out = _float(self.ask(model, x_t, t, where))
@@ -157,7 +159,7 @@ def log_scores(
         out = out + scale.to(out.dtype)[..., None]
     return log_score(out, x_t)
 
-# %% ../nbs/14_sedd.ipynb #14-reader
+
 @patch
 def reader(self: ScoreEntropy, model: nn.Module) -> tuple[Callable, Callable]:
     """A function (x_t, t, y), and the integrand of chapter 12 that reads its
@@ -326,7 +328,7 @@ def sample(
 def bits(
     self: ScoreEntropy,
     model: nn.Module,
-    x_0: Tensor,  # (items, L) held-out windows
+    x_0: Int64[Tensor, "items L"],  # held-out windows
     passes: int = 16,  # independent passes over the windows
     batch_size: int = 250,  # windows a network call
     generator: torch.Generator | None = None,  # source of randomness
@@ -405,7 +407,8 @@ class Triples(nn.Module):
 
     def __init__(
         self,
-        tokens: Tensor,  # (n,) whole numbers in 0..K-1, n of at least 3
+        # whole numbers in 0..K-1, n of at least 3
+        tokens: Integer[Tensor, "n"],
         kernel: Redraw,  # the noise
         share: float = 5.0,  # counts given to what shorter contexts say
         dtype: torch.dtype = torch.float32,  # of the recursion
@@ -433,8 +436,8 @@ class Triples(nn.Module):
 @patch
 def log_prob(
     self: Triples,
-    x: Tensor,  # (batch, L)
-) -> Tensor:  # (batch,) nats
+    x: Int64[Tensor, "batch L"],
+) -> Float[Tensor, "batch"]:  # nats
     "log p of whole texts."
     one, two, three = self.one.double(), self.two.double(), self.three.double()
     log_p = one[x[:, 0]].log()

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import torch
 from accelerate import Accelerator
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -60,7 +61,7 @@ def batch_indices(
     batch_size: int,  # items in a batch; may exceed n
     seed: int,  # the run's seed
     step: int,  # the step, from 0
-) -> Tensor:  # (batch_size,) int64 in 0..n-1
+) -> Int64[Tensor, "batch_size"]:  # in 0..n-1
     "Which items this step trains on: places in the orders of all epochs."
     check_count(n, "n")
     check_count(batch_size, "batch_size")
@@ -249,8 +250,8 @@ def fit(
 
 # %% ../nbs/07_training.ipynb #8d2f2f0a
 def loss_by_level(
-    t: Tensor,  # (M,) times in [0, 1]
-    loss: Tensor,  # (M,) losses
+    t: Float[Tensor, "M"],  # times in [0, 1]
+    loss: Float[Tensor, "M"],  # losses
     bins: int = 10,  # equal bins of t
 ) -> tuple[Tensor, Tensor, Tensor]:  # middle of each bin, mean, standard error
     """Mean loss by noise level; NaN where a bin is empty.

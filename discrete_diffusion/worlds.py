@@ -10,6 +10,7 @@ __all__ = ['all_states', 'state_index', 'World', 'xor_world', 'random_world', 'i
 # %% ../nbs/01_worlds.ipynb #89bd7dce
 import math
 import torch
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 from fastcore.basics import patch
 from .core import *
@@ -67,7 +68,7 @@ def _rows(w: Tensor) -> Tensor:
 def all_states(
     N: int,  # states per site
     L: int,  # sites
-) -> Tensor:  # `(N**L, L)` int64
+) -> Int64[Tensor, "S L"]:  # S = N**L
     """Every sequence of `L` states out of `N`, in the order in which a table
     `(N,)*L` is flattened. ValueError above 4096 sequences."""
     check_count(N, "N")
@@ -77,9 +78,9 @@ def all_states(
 
 
 def state_index(
-    x: Tensor,  # `(..., L)` int64 sequences
+    x: Int64[Tensor, "... L"],  # sequences
     N: int,  # states per site
-) -> Tensor:  # `(...)` int64, the row of each sequence in `all_states`
+) -> Int64[Tensor, "..."]:  # the row of each sequence in `all_states`
     """Where a sequence stands in `all_states(N, L)`: its digits read as a
     number in base `N`."""
     check_states(x, check_count(N, "N"), "x")
@@ -122,8 +123,8 @@ class World:
 
     def log_prob(
         self,
-        x: Tensor,  # `(B, L)` int64
-    ) -> Tensor:  # `(B,)` float64
+        x: Int64[Tensor, "batch L"],
+    ) -> Float64[Tensor, "batch"]:
         "log p(x) in nats; -inf for a sequence that this world never shows."
         check_states(x, self.K, "x")
         if x.ndim != 2 or x.shape[1] != self.L:
@@ -136,7 +137,7 @@ class World:
         self,
         n: int,  # how many
         generator: torch.Generator | None = None,  # source of randomness
-    ) -> Tensor:  # `(n, L)` int64
+    ) -> Int64[Tensor, "n L"]:
         "Independent draws of whole sequences."
         rows = self.law.expand(check_count(n, "n"), -1)
         return all_states(self.K, self.L)[draw(rows, generator)]
@@ -172,7 +173,7 @@ def random_world(
 
 
 def independent_world(
-    m: Tensor,  # `(L, K)` float64, one law a site
+    m: Float64[Tensor, "L K"],  # one law a site
 ) -> World:
     "Sites that know nothing of each other: the product of the rows of `m`."
     if _float64(m, "m").ndim != 2:
@@ -186,8 +187,8 @@ def independent_world(
 
 # %% ../nbs/01_worlds.ipynb #d659930a
 def kl(
-    p: Tensor,  # `(..., S)` laws
-    q: Tensor,  # `(..., S)` laws, broadcast against `p`
+    p: Float[Tensor, "... S"],  # laws
+    q: Float[Tensor, "... S"],  # laws, broadcast against `p`
 ) -> Tensor:  # `(...)`, nats
     """KL(p || q) along the last axis; 0 log 0 = 0, and infinite where
     q = 0 < p. The gradient is never NaN (chapter 5 says how that is done)."""
@@ -201,7 +202,7 @@ def kl(
 # %% ../nbs/01_worlds.ipynb #9094fca3
 def _push(
     p: Tensor,  # `(K,)*L` joint
-    Q: Tensor,  # `(K, N)`
+    Q: Float64[Tensor, "K N"],
     skip: int | None = None,  # an axis to leave alone
 ) -> Tensor:
     "Send every axis of a joint through `Q`, one at a time."
@@ -214,8 +215,8 @@ def _push(
 @patch
 def noised(
     self: World,
-    Q: Tensor,  # `(K, N)` float64, q(x_t | x_0) of one site
-) -> Tensor:  # `(N**L,)`
+    Q: Float64[Tensor, "K N"],  # q(x_t | x_0) of one site
+) -> Float64[Tensor, "S"]:
     """The exact law p_t of all noisy sequences when each site goes through `Q`
     on its own."""
     _matrix(Q, "Q", self.K)
@@ -239,8 +240,8 @@ def _evidence_elsewhere(world: World, Q: Tensor) -> Tensor:
 
 def full_posterior(
     world: World,
-    Q: Tensor,  # `(K, N)` float64, q(x_t | x_0) of one site
-) -> Tensor:  # `(N**L, L, K)`
+    Q: Float64[Tensor, "K N"],  # q(x_t | x_0) of one site
+) -> Float64[Tensor, "S L K"]:
     """p(x_0^i = k | x_t) for every x_t, in the order of `all_states(N, L)`.
     Uniform where p_t(x_t) = 0."""
     elsewhere = _evidence_elsewhere(world, Q)
@@ -250,8 +251,8 @@ def full_posterior(
 
 def loo_posterior(
     world: World,
-    Q: Tensor,  # `(K, N)` float64, q(x_t | x_0) of one site
-) -> Tensor:  # `(N**L, L, K)`
+    Q: Float64[Tensor, "K N"],  # q(x_t | x_0) of one site
+) -> Float64[Tensor, "S L K"]:
     """p(x_0^i = k | x_t without site i) for every x_t, in the order of
     `all_states(N, L)`. Uniform where the condition has probability zero."""
     return _rows(_evidence_elsewhere(world, Q))
@@ -269,8 +270,8 @@ def _on_sites(p_s: Tensor, Q_st: Tensor) -> World:
 
 
 def total_correlation(
-    p_s: Tensor,  # `(N**L,)` law at the earlier time
-    Q_st: Tensor,  # `(N, N)` forward step of one site from s to t
+    p_s: Float64[Tensor, "S"],  # law at the earlier time, S = N**L
+    Q_st: Float64[Tensor, "N N"],  # forward step of one site from s to t
 ) -> float:  # nats
     """E over x_t of TC(x_s | x_t): what a step loses whose sites move
     independently, each with its right marginal."""
@@ -283,8 +284,8 @@ def total_correlation(
 
 # %% ../nbs/01_worlds.ipynb #w01-tv
 def tv(
-    p: Tensor,  # `(..., S)` laws
-    q: Tensor,  # `(..., S)` laws, broadcast against `p`
+    p: Float[Tensor, "... S"],  # laws
+    q: Float[Tensor, "... S"],  # laws, broadcast against `p`
 ) -> Tensor:  # `(...)`, in [0, 1]
     "Total variation along the last axis: half the sum of |p - q|."
     check_probs(p, "p")
@@ -308,9 +309,9 @@ def tv_limit(
 
 # %% ../nbs/01_worlds.ipynb #6e65a329
 def reverse_marginals(
-    p_s: Tensor,  # `(N**L,)` law at the earlier time
-    Q_st: Tensor,  # `(N, N)` forward step of one site from s to t
-) -> Tensor:  # `(N**L, L, N)`
+    p_s: Float64[Tensor, "S"],  # law at the earlier time, S = N**L
+    Q_st: Float64[Tensor, "N N"],  # forward step of one site from s to t
+) -> Float64[Tensor, "S L N"]:
     """p(x_s^i = n | x_t) for every x_t. Where p_t(x_t) = 0:
     p(x_s^i = n | x_t^i), and uniform where that is undefined too."""
     world = _on_sites(p_s, Q_st)
@@ -340,17 +341,17 @@ def _outer(r: Tensor) -> Tensor:
 
 
 def step_matrix(
-    r: Tensor,  # `(S, L, N)` float64, S = N**L: each site's law given x_t
-) -> Tensor:  # `(S, S)`: row x_t, column x_s
+    r: Float64[Tensor, "S L N"],  # S = N**L: each site's law given x_t
+) -> Float64[Tensor, "S S"]:  # row x_t, column x_s
     "The law of a step in which the sites move independently given x_t."
     _check_rows(r)
     return _outer(r)
 
 
 def propagate(
-    law: Tensor,  # `(S,)` float64, before the step
-    r: Tensor,  # `(S, L, N)` float64, S = N**L
-) -> Tensor:  # `(S,)`, after it
+    law: Float64[Tensor, "S"],  # before the step
+    r: Float64[Tensor, "S L N"],  # S = N**L
+) -> Float64[Tensor, "S"]:  # after it
     """`law @ step_matrix(r)` without the S x S matrix: the exact law after one
     step."""
     S, L, N = _check_rows(r)
@@ -360,10 +361,10 @@ def propagate(
 
 # %% ../nbs/01_worlds.ipynb #484957a3
 def concrete_score(
-    p_t: Tensor,  # `(N**L,)` float64
+    p_t: Float64[Tensor, "S"],  # S = N**L
     N: int,  # states per site
     L: int,  # sites
-) -> Tensor:  # `(N**L, L, N)`
+) -> Float64[Tensor, "S L N"]:
     """p_t(x with site i set to n) / p_t(x) for every x (Meng et al. 2022; Lou
     et al. 2024). Zero where p_t(x) = 0."""
     check_count(N, "N", 2)
@@ -384,8 +385,9 @@ class MarkovSource:
 
     def __init__(
         self,
-        P: Tensor,  # `(K, K)` float64, row-stochastic
-        start: Tensor | None = None,  # `(K,)` law of x^1; None: stationary
+        P: Float64[Tensor, "K K"],  # row-stochastic
+        # law of x^1; None: stationary
+        start: Float64[Tensor, "K"] | None = None,
     ):
         self.P = _matrix(P, "P")
         self.K = check_count(len(P), "K", 2)
@@ -424,7 +426,7 @@ class MarkovSource:
         n: int,  # how many
         L: int,  # how long
         generator: torch.Generator | None = None,  # source of randomness
-    ) -> Tensor:  # `(n, L)` int64
+    ) -> Int64[Tensor, "n L"]:
         "Independent sequences."
         x = [draw(self.start.expand(check_count(n, "n"), -1), generator)]
         for _ in range(check_count(L, "L") - 1):
@@ -433,8 +435,8 @@ class MarkovSource:
 
     def log_prob(
         self,
-        x: Tensor,  # `(B, L)` int64
-    ) -> Tensor:  # `(B,)` float64
+        x: Int64[Tensor, "batch L"],
+    ) -> Float64[Tensor, "batch"]:
         "log p(x) in nats."
         check_states(x, self.K, "x")
         if x.ndim != 2 or not x.shape[1]:
@@ -470,10 +472,10 @@ def _backward(source: MarkovSource, e: Tensor) -> Tensor:
 @patch
 def posterior(
     self: MarkovSource,
-    x_t: Tensor,  # `(B, L)` int64, noisy states
-    Q: Tensor,  # `(K, N)` float64, q(x_t | x_0) of one site
+    x_t: Int64[Tensor, "batch L"],  # noisy states
+    Q: Float64[Tensor, "K N"],  # q(x_t | x_0) of one site
     leave_one_out: bool = False,  # hide each site's own noisy symbol
-) -> Tensor:  # `(B, L, K)` float64
+) -> Float64[Tensor, "batch L K"]:
     """p(x_0^i = k | x_t), or given x_t without site i. ValueError where x_t has
     probability zero."""
     _matrix(Q, "Q", self.K)

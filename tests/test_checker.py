@@ -638,3 +638,33 @@ def test_what_is_written_after_the_reference_is_ones_own(number, own, capsys):
     assert ex._borrowed(number, [ns[name]])
     exec(compile(own, "<cell>", "exec"), ns)
     assert not ex._borrowed(number, [ns[name]])
+# A function whose exercise is not attempted
+
+
+def test_cells_below_an_unanswered_exercise_hear_that_it_is_not_attempted():
+    notebook = {"check_answer": ex.check_answer}
+    stub = "def halve(x):\n    return ...\n"
+    check = "@check_answer('99.9', halve)\ndef check(c, halve):\n    c.close(halve(2.0), 1.0)\n"
+    exec(stub, notebook)
+    with pytest.raises(CheckFailed, match="not attempted"):
+        exec(check, notebook)
+    for _ in range(2):
+        with pytest.raises(NotImplementedError, match="exercise 99.9 is not"):
+            notebook["halve"](1.0)
+        with pytest.raises(CheckFailed, match="not attempted"):
+            exec(check, notebook)  # the check alone, run once more
+    exec("def halve(x):\n    return x / 2\n", notebook)
+    exec(check, notebook)
+
+
+def test_so_do_cells_that_call_an_unanswered_method():
+    notebook = {"check_answer": ex.check_answer}
+    box = "class Box:\n    def half(self, x):\n        return {}\n"
+    check = "@check_answer('99.8', Box.half)\ndef check(c, half):\n    c.close(half(None, 2.0), 1.0)\n"
+    exec(box.format("..."), notebook)
+    with pytest.raises(CheckFailed, match="not attempted"):
+        exec(check, notebook)
+    with pytest.raises(NotImplementedError, match="exercise 99.8 is not"):
+        notebook["Box"]().half(1.0)
+    exec(box.format("x / 2"), notebook)
+    exec(check, notebook)

@@ -208,3 +208,15 @@ def test_words_do_not_make_outputs_old(old, new):
 )
 def test_code_does(old, new):
     assert hash_of(CODE.replace(old, new)) != hash_of(CODE)
+
+
+def test_a_chapter_has_one_name_on_its_page_in_the_sidebar_and_in_the_table():
+    sidebar = (ROOT / "_quarto.yml").read_text(encoding="utf-8")
+    table = (ROOT / "README.md").read_text(encoding="utf-8")
+    for path in sorted((ROOT / "nbs").glob("[0-9]*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        texts = ["".join(c["source"]) for c in cells]
+        title = next(t for t in texts if t.startswith("# ")).splitlines()[0]
+        name = f"{path.stem[:2]} {title[2:]}"
+        assert f'text: "{name}"' in sidebar, name
+        assert f"[{name}](nbs/{path.name})" in table, name
