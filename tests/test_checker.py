@@ -638,6 +638,8 @@ def test_what_is_written_after_the_reference_is_ones_own(number, own, capsys):
     assert ex._borrowed(number, [ns[name]])
     exec(compile(own, "<cell>", "exec"), ns)
     assert not ex._borrowed(number, [ns[name]])
+
+
 # A function whose exercise is not attempted
 
 
