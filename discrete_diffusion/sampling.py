@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['temper', 'top_p', 'guide', 'Denoise', 'time_grid', 'steps_down', 'reverse_rows', 'Moment', 'ancestral', 'Sample',
            'sample', 'sampler_law', 'stay', 'check_given', 'hold', 'forth', 'device_of', 'correction_count',
-           'check_reads']
+           'check_items', 'check_reads']
 
 # %% ../nbs/08_sampling.ipynb #6c6f9095
 import math, time
@@ -74,7 +74,7 @@ def guide(
     if weight < 1:
         never = never | (b == -math.inf)
     floor = math.log(1e-300 if a.dtype == torch.float64 else 1e-37)
-    a, b = a.clamp_min(floor), b.clamp_min(floor)
+    a, b = (v.masked_fill(v == -math.inf, floor) for v in (a, b))
     return (b + weight * (a - b)).masked_fill(never, -math.inf)
 
 # %% ../nbs/08_sampling.ipynb #08-sample-parts
@@ -193,6 +193,20 @@ def _rows(step, now):
             f"{getattr(step, '__name__', step)}, got {got}"
         )
     return rows
+
+
+def _made_of(step) -> list:
+    "What a step is made of: its own code and that of the steps inside it."
+    found, waiting = [], [step]
+    while waiting:
+        f = waiting.pop()
+        own = [getattr(f, "__code__", f), getattr(f, "__self__", None)]
+        if not any(own[0] is a and own[1] is b for a, b in found):
+            found.append(own)
+            cells = getattr(f, "__closure__", None) or ()
+            inside = [cell.cell_contents for cell in cells]
+            waiting += [part for part in inside if callable(part)]
+    return [[id(part) for part in own] for own in found]
 
 
 def _check_no_draw(step, now, rows):
@@ -481,7 +495,7 @@ def sampler_law(
             (*states.shape, kernel.N), 1 / kernel.N, dtype=law.dtype
         )
         found = check_probs(_rows(step, now), "rows")
-        kind = getattr(step, "__code__", step)
+        kind = _made_of(step)
         if kind not in asked:  # each kind of step once, at its first moment
             asked.append(kind)
             _check_no_draw(step, now, found)
@@ -571,6 +585,20 @@ def correction_count(
         return lambda t: check_count(corrections(t), "corrections", 0)
     number = check_count(corrections, "corrections", 0)
     return lambda t: number
+
+
+def check_items(
+    x_0: Tensor,  # what came as clean states
+    K: int,  # clean symbols
+) -> Tensor:  # x_0, unchanged
+    """Clean states (batch, *shape), with an axis for the tokens of an item.
+    Raises TypeError, ValueError."""
+    if check_states(x_0, K, "x_0").ndim < 2:
+        raise ValueError(
+            "x_0: expected shape (batch, *shape), items of several tokens "
+            f"each, got {tuple(x_0.shape)}"
+        )
+    return x_0
 
 
 def check_reads(

@@ -22,7 +22,7 @@ from discrete_diffusion.sampling import (
     sample,
     sampler_law,
 )
-from discrete_diffusion.sedd import first_jump
+from discrete_diffusion.sedd import Triples, first_jump
 from discrete_diffusion.worlds import (
     all_states,
     loo_posterior,
@@ -94,6 +94,18 @@ def test_systems_say_how_they_read():
     assert D3PM(MASKS, 8).reads == "full"
     assert FlowMatching(Uniform(3, cosine_schedule())).reads == "leave-one-out"
     assert Denoise(leave_one_out(UNIFORM), 3).reads == "leave-one-out"
+
+
+def test_counted_triples_say_how_they_read():
+    tokens = torch.tensor([0, 1, 2, 0, 1, 1, 2, 0])
+    net = Triples(tokens, UNIFORM, dtype=torch.float64)
+    g = torch.Generator().manual_seed(0)
+    out = sample(net, UNIFORM, (500, 4), 64, generator=g)
+    assert out.x.max() < 3
+    x = torch.tensor([[0, 1, 2, 0]])
+    plain = exact_bound(net, UNIFORM, x, 16)
+    told = exact_bound(net, UNIFORM, x, 16, reads="leave-one-out")
+    torch.testing.assert_close(plain.total, told.total)
 
 
 def test_either_reading_gives_one_law():

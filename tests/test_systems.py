@@ -26,6 +26,7 @@ from discrete_diffusion.mdlm import (
 )
 from discrete_diffusion.sampling import device_of, sample
 from discrete_diffusion.sedd import MasksFirst, ScoreEntropy
+from discrete_diffusion.training import TrainConfig, fit
 
 K = 5
 UNIFORM = Uniform(K, polynomial_schedule(1.5))
@@ -360,3 +361,20 @@ def test_the_states_live_where_the_network_lives():
         assert device_of(model).type == "meta"
         assert device_of(model, "cpu").type == "cpu"
     assert device_of(lambda x_t, t, y: x_t).type == "cpu"
+
+
+@EACH
+def test_a_text_that_was_not_cut_into_windows_is_refused(name):
+    "Its letters would be taken for items of no length."
+    system, tokens = systems()[name], torch.randint(K, (40,))
+    with pytest.raises(ValueError, match=r"x_0: .*\(batch, \*shape\).*\(4,\)"):
+        fit(
+            network(system),
+            system.loss,
+            tokens,
+            TrainConfig(steps=1, batch_size=4),
+            noise=system.noise,
+            progress=False,
+        )
+    with pytest.raises(ValueError, match=r"x_0: .*\(batch, \*shape\)"):
+        D3PM(UNIFORM, 4).noise(tokens, tokens, seeded())
