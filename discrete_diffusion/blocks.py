@@ -49,17 +49,17 @@ def block_bound(
 ) -> Tensor:  # (batch,) nats
     """The bound of each text cut into blocks, by all patterns of masks: 2^block
     network calls a block. Raises TypeError, ValueError."""
-    own = block_of(x_0.shape[1], block)
-    total = torch.zeros(len(x_0), dtype=torch.float64)
+    own = block_of(x_0.shape[1], block).to(x_0.device)
+    total = wide(torch.zeros(len(x_0), device=x_0.device))
     for j in own.unique():
         inside, size = own == j, int((own == j).sum())
         for pattern in (all_states(2, size) == 1)[1:]:
             paid = inside.clone()
-            paid[inside] = pattern
+            paid[inside] = pattern.to(paid.device)
             page = x_0.masked_fill(paid | (own > j), kernel.mask)
             nats = cross_entropy(model(page, None, None), x_0)[:, paid].sum(1)
             n = int(pattern.sum())
-            total += nats.double() / (n * math.comb(size, n))
+            total += wide(nats) / (n * math.comb(size, n))
     return total
 
 # %% ../nbs/20_blocks.ipynb #b96a720d
