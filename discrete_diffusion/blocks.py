@@ -53,9 +53,10 @@ def block_bound(
     total = wide(torch.zeros(len(x_0), device=x_0.device))
     for j in own.unique():
         inside, size = own == j, int((own == j).sum())
-        for pattern in (all_states(2, size) == 1)[1:]:
+        patterns = all_states(2, size).to(own.device)[1:]
+        for pattern in patterns == 1:
             paid = inside.clone()
-            paid[inside] = pattern.to(paid.device)
+            paid[inside] = pattern
             page = x_0.masked_fill(paid | (own > j), kernel.mask)
             nats = cross_entropy(model(page, None, None), x_0)[:, paid].sum(1)
             n = int(pattern.sum())

@@ -34,6 +34,7 @@ def posterior_loss(
 ) -> Tensor:  # (batch, L) nats
     """Cross-entropy of the full posterior behind leave-one-out logits, at each
     place. A surrogate, no bound. Raises what `cross_entropy` raises."""
+    logits = _float(logits)  # the sum would be rounded in bfloat16
     alpha = kernel.alpha(t)
     odds = per_item(alpha / (1 - alpha), x_t)
     here = torch.log1p(odds / kernel.pi.to(odds)[x_t]).to(logits.dtype)

@@ -25,7 +25,7 @@ from discrete_diffusion.mdlm import (
     TimedMaskedText,
 )
 from discrete_diffusion.sampling import device_of, sample
-from discrete_diffusion.sedd import MasksFirst, ScoreEntropy
+from discrete_diffusion.sedd import MasksFirst, ScoreEntropy, posterior_loss
 from discrete_diffusion.training import TrainConfig, fit
 
 K = 5
@@ -309,6 +309,18 @@ def test_the_bayes_term_of_a_bfloat16_network_is_not_rounded(kind):
     logits = bayes(system, net(x_t).detach(), x_t, t)
     want = cross_entropy(logits.movedim(-1, 1), x_0, reduction="none").mean(1)
     assert got.dtype == torch.float32
+    assert torch.allclose(got.double(), want, rtol=1e-4, atol=2e-6)
+
+
+def test_nor_is_it_where_the_function_is_called_by_itself():
+    t = torch.linspace(0.001, 0.2, 64, dtype=torch.float64)
+    x_0 = torch.randint(K, (64, 32), generator=seeded())
+    x_t = UNIFORM.sample(x_0, t, seeded())
+    short = torch.randn(64, 32, K, generator=seeded()).bfloat16()
+    got, want = (
+        posterior_loss(UNIFORM, logits, x_0, x_t, t)
+        for logits in (short, short.double())
+    )
     assert torch.allclose(got.double(), want, rtol=1e-4, atol=2e-6)
 
 
