@@ -27,6 +27,7 @@ from discrete_diffusion.mdlm import (
 from discrete_diffusion.sampling import device_of, sample
 from discrete_diffusion.sedd import MasksFirst, ScoreEntropy, posterior_loss
 from discrete_diffusion.training import TrainConfig, fit
+from discrete_diffusion.transformer import NextLetter
 
 K = 5
 UNIFORM = Uniform(K, polynomial_schedule(1.5))
@@ -111,6 +112,17 @@ def test_every_option_is_taken(name):
         assert len(system.moves(6)) == 6 + system.kernel.noisy_start
         calls.append(out.calls)
     assert calls[0] < calls[1] and calls[0] < calls[2]
+
+
+def test_the_next_letter_takes_a_function_and_a_device():
+    letters = NextLetter(K)
+
+    def likely(x_t, t, y):
+        return torch.tensor([9.0, 0, 0, 0, 0]).expand(*x_t.shape, K)
+
+    drawing = dict(temperature=0.5, device="cpu")
+    out = letters.sample(likely, (3, 7), seeded(), **drawing)
+    assert out.x.shape == (3, 7) and (out.x == 0).all() and out.calls == 7
 
 
 @EACH
