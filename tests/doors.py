@@ -293,13 +293,13 @@ def _rate_doors(name, k):
             return rate(k, answer, x_0, x_t, t)
 
         def total(at, rate=rate, outputs=outputs):
-            net = at.network(k, outputs)
+            net = at.network(k, outputs, reads=rate.reads)
             return continuous_bound(
                 net, k, at.clean(), rate, generator=at.generator()
             ).total
 
         def bits(at, rate=rate, outputs=outputs):
-            net = at.network(k, outputs)
+            net = at.network(k, outputs, reads=rate.reads)
             return continuous_bits(
                 net, k, at.clean(), rate, 2, 4, at.generator()
             ).total
