@@ -267,6 +267,7 @@ class BlockText:
         generator: torch.Generator | None = None,  # where masks come from
     ) -> tuple[Tensor, ...]:
         "What a training step draws: (x_0, x_t, weights b/n of each letter)."
+        check_items(x_0, self.kernel.K)
         block_of(x_0.shape[1], self.block)  # refuses a block above L
         noisy, weights = [], []
         for part in x_0.split(self.block, 1):

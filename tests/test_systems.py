@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from discrete_diffusion.blocks import BlockText
 from discrete_diffusion.d3pm import D3PM
 from discrete_diffusion.flow import FlowMatching
 from discrete_diffusion.forward import (
@@ -402,3 +403,5 @@ def test_a_text_that_was_not_cut_into_windows_is_refused(name):
         )
     with pytest.raises(ValueError, match=r"x_0: .*\(batch, \*shape\)"):
         D3PM(UNIFORM, 4).noise(tokens, tokens, seeded())
+    with pytest.raises(ValueError, match=r"x_0: .*\(batch, \*shape\)"):
+        BlockText(MASKS, 2).noise(tokens, seeded())
