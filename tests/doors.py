@@ -7,6 +7,7 @@ the network) and compares what comes out.
 import torch
 
 import discrete_diffusion.posterior as laws
+from discrete_diffusion.blocks import BlockText, block_bound
 from discrete_diffusion.bounds import (
     TimeDensity,
     continuous_bits,
@@ -17,6 +18,14 @@ from discrete_diffusion.bounds import (
     masked_rate,
     score_rate,
     uniform_rate,
+)
+from discrete_diffusion.control import (
+    Guided,
+    Particles,
+    carry,
+    effective_size,
+    log_normaliser,
+    resample,
 )
 from discrete_diffusion.ctmc import (
     euler,
@@ -33,6 +42,18 @@ from discrete_diffusion.ctmc import (
     tweedie_rows,
 )
 from discrete_diffusion.d3pm import D3PM, MaskedD3PM
+from discrete_diffusion.decode import (
+    apart,
+    at_random,
+    best_counts,
+    context_cost,
+    entropy_bounded,
+    in_turn,
+    priced,
+    reveal,
+    staircase,
+    surer_than,
+)
 from discrete_diffusion.evaluation import bits_per_dim, loss_by_noise
 from discrete_diffusion.flow import (
     FlowMatching,
@@ -58,6 +79,7 @@ from discrete_diffusion.losses import (
     hybrid_loss,
     masked_step_kl,
     prior_term,
+    reconstruction_term,
     step_kl,
 )
 from discrete_diffusion.mdlm import MaskedText, Remember, TimedMaskedText
@@ -72,12 +94,19 @@ from discrete_diffusion.samplers import (
     way_back,
 )
 from discrete_diffusion.sampling import (
+    forth,
     guide,
     sample,
     temper,
     top_p,
 )
-from discrete_diffusion.sedd import ScoreEntropy
+from discrete_diffusion.sedd import (
+    MasksFirst,
+    ScoreEntropy,
+    first_jump,
+    posterior_loss,
+)
+from discrete_diffusion.transformer import NextLetter, log_score, subs
 
 K = 4
 LEAVES = Schedule(lambda t: 0.95 - 0.7 * t, "leaves some at both ends")
@@ -264,13 +293,13 @@ def _rate_doors(name, k):
             return rate(k, answer, x_0, x_t, t)
 
         def total(at, rate=rate, outputs=outputs):
-            net = at.network(k, outputs)
+            net = at.network(k, outputs, reads=rate.reads)
             return continuous_bound(
                 net, k, at.clean(), rate, generator=at.generator()
             ).total
 
         def bits(at, rate=rate, outputs=outputs):
-            net = at.network(k, outputs)
+            net = at.network(k, outputs, reads=rate.reads)
             return continuous_bits(
                 net, k, at.clean(), rate, 2, 4, at.generator()
             ).total
@@ -534,6 +563,164 @@ def _small_doors():
     yield "exact_continuous_bound", exact
 
 
+def _text_doors():
+    "What the text systems have beside noise, loss, bits and samples."
+    masks, uniform = KERNELS["masks"], KERNELS["uniform"]
+    text, first = MaskedText(masks), MasksFirst(ScoreEntropy(uniform))
+    letters = NextLetter(K)
+
+    def orders(at):
+        net = at.network(masks, time=False)
+        return text.order_bits(net, at.text(), 3, at.generator()).mean
+
+    def masks_first(at):
+        drawn = first.noise(at.text(), at.generator(), 0.0)
+        net = at.network(masks, reads="leave-one-out")
+        net.reads = "leave-one-out"
+        return first.loss(net, *drawn)["loss"]
+
+    def posterior_of_loo(at):
+        x_0, x_t, _, t = _noised(at, uniform)
+        return posterior_loss(uniform, at.logits(), x_0, x_t, t)
+
+    def network(at):
+        start = Absorbing(K, linear_schedule())  # state K comes first
+        net = at.network(start, time=False)
+        del net.reads
+        return net
+
+    def next_loss(at):
+        return letters.loss(network(at), *letters.noise(at.text()))["loss"]
+
+    def next_bits(at):
+        return letters.bits(network(at), at.text()).total
+
+    def substituted(at):
+        x_0, x_t, _, t = _noised(at, masks)
+        return subs(at.logits(), x_t, K).softmax(-1)
+
+    def scores(at):
+        return log_score(at.logits(), at.clean())
+
+    return {
+        "order_bits": orders,
+        "MasksFirst.loss": masks_first,
+        "posterior_loss": posterior_of_loo,
+        "NextLetter.loss": next_loss,
+        "NextLetter.bits": next_bits,
+        "subs": substituted,
+        "log_score": scores,
+    }
+
+
+def _step_doors():
+    "Steps of the one loop that no sampler above takes."
+    doors = {}
+    masks = KERNELS["masks"]
+
+    def noisy_end(at):
+        k = KERNELS["uneven"]
+        net, x_0 = at.network(k), at.clean()
+        return reconstruction_term(k, net, x_0, generator=at.generator())
+
+    doors["reconstruction_term"] = noisy_end
+    for name in ("uniform", "masks"):
+        k = KERNELS[name]
+
+        def walked(at, k=k):
+            moves = [(first_jump, 1.0, 0.5), (first_jump, 0.5, 0.2)]
+            moves += [(forth, 0.2, 0.4), (first_jump, 0.4, 0.0)]
+            drawing = dict(generator=at.generator(), device=at.device)
+            return sample(at.network(k), k, (6, 5), moves, **drawing).x
+
+        doors[f"{name}.first_jump, forth"] = walked
+    choices = {
+        "entropy_bounded": lambda g: lambda p, h: entropy_bounded(p, h, 1.0),
+        "surer_than": lambda g: lambda p, h: surer_than(p, h, 0.3),
+        "at_random": lambda g: at_random(2, g),
+        "apart": lambda g: apart(2, g),
+    }
+    for name, choice in choices.items():
+
+        def moves(at, choice=choice):
+            return in_turn([reveal(choice(at.generator()))] * 5)
+
+        def revealed(at, moves=moves):
+            drawing = dict(generator=at.generator(), device=at.device)
+            net = at.network(masks, time=False)
+            return sample(net, masks, (6, 5), moves(at), **drawing).x
+
+        def costs(at, moves=moves):
+            net = at.network(masks, time=False)
+            nats, calls = priced(net, masks, at.text(), moves(at))
+            return nats + calls
+
+        doors[f"reveal({name})"] = revealed
+        if name != "entropy_bounded":  # it may need more than five calls
+            doors[f"priced({name})"] = costs
+    return doors
+
+
+def _part_three_doors():
+    "Chapters 19 to 21."
+    masks = KERNELS["masks"]
+    blocks = BlockText(masks, 2)
+
+    def curve(at):
+        return at.put(self_information().sort(descending=True).values)
+
+    def self_information():
+        return Place().numbers(6).abs()
+
+    def cost(at):
+        shown = at.put(torch.tensor([True, False, True, False, False]))
+        net = at.network(masks)
+        return context_cost(net, masks, at.text(), shown)
+
+    def block(at):
+        return block_bound(at.network(masks, time=False), masks, at.text(), 2)
+
+    def block_loss(at):
+        drawn = blocks.noise(at.text(), at.generator())
+        return blocks.loss(at.network(masks, time=False), *drawn)["loss"]
+
+    def block_bits(at):
+        net = at.network(masks, time=False)
+        drawing = dict(passes=2, generator=at.generator())
+        return blocks.bits(net, at.text(), **drawing).total
+
+    def weights(at):
+        return at.logits()[..., 0, 0, 0].to(torch.float32)
+
+    def resampled(at):
+        x, log_w = resample(at.text(), weights(at), 3, at.generator(), 1.0)
+        return torch.cat([x, log_w[:, None]], 1)
+
+    def particles(at):
+        y = at.put(torch.tensor([0, 0, 0, 1, 1, 1]))
+        ask = Guided(at.network(masks), K, y, guidance=2.0)
+        own = Particles(3, at.generator())
+        drawing = dict(generator=at.generator(), device=at.device)
+        moves = carry(way_back(masks, 4), own)
+        x = own.pick(sample(ask, masks, (6, 5), moves, **drawing).x)
+        return torch.cat([x, own.log_mean()[:, None]], 1)
+
+    return {
+        "context_cost": cost,
+        "staircase": lambda at: staircase(curve(at), [1, 2, 3]),
+        "best_counts": lambda at: best_counts(curve(at), 3),
+        "block_bound": block,
+        "BlockText.loss": block_loss,
+        "BlockText.bits": block_bits,
+        "log_normaliser": lambda at: log_normaliser(
+            at.logits(), at.logits().flip(0), 2.0
+        ),
+        "effective_size": lambda at: effective_size(weights(at)),
+        "resample": resampled,
+        "Particles": particles,
+    }
+
+
 def all_doors():
     "{name: function of a Place}."
     doors = dict(_small_doors())
@@ -547,4 +734,7 @@ def all_doors():
         doors.update(_flow_doors(name, KERNELS[name]))
     doors.update(_mask_doors(KERNELS["masks"]))
     doors.update(_system_doors())
+    doors.update(_text_doors())
+    doors.update(_step_doors())
+    doors.update(_part_three_doors())
     return doors

@@ -508,6 +508,40 @@ def test_tries_are_counted_for_the_learner_and_not_for_the_bank():
         ex.wrong_answer("0.7", "2 of your 4", {**GUESS, "a": "down", "n": n})
 
 
+def test_a_number_is_not_found_by_halving():
+    ex._TRIES.pop("0.7", None)
+
+    def check(c, said):
+        slips = {"the other one": 7.0}
+        c.close(said, 50, "the number", tol=0.5, tell=False, slips=slips)
+
+    def hears_of(said):
+        with pytest.raises(CheckFailed) as failed:
+            ex.check_answer("0.7", said)(check)
+        return failed.value.sentence
+
+    assert hears_of(64).endswith("64 is too large.")
+    assert hears_of(32).endswith("32 is too small.")
+    for further in (48, 56, 49, 51):
+        assert hears_of(further).endswith(f"{further} is not it.")
+    assert hears_of(64).endswith("64 is too large.")  # as before
+    assert hears_of(7).endswith("It looks like the other one.")
+    for low in (30, 31, 32, 33):
+        ex.wrong_answer("0.7", f"{low} is too small", low)
+    ex.check_answer("0.7", 50)(check)
+
+
+def test_what_code_gives_is_told_each_time():
+    ex._TRIES.pop("0.7", None)
+
+    def check(c, f):
+        c.close(f(), 50, "the number of calls", tell=False)
+
+    for n in (48, 47, 46, 45):
+        with pytest.raises(CheckFailed, match=f"{n} is too small"):
+            ex.check_answer("0.7", lambda n=n: n)(check)
+
+
 # The learner's notebook
 
 

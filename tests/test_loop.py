@@ -404,6 +404,31 @@ def test_a_step_that_draws_has_no_law(kernel, late):
     sample(oracle(kernel), kernel, (4, 2), moves)
 
 
+def test_nor_has_one_whose_inner_step_draws():
+    "A first step of the same wrapping, which draws nothing, hides no other."
+
+    def draws_inside(now):
+        x_0 = one_hot(draw(now.full()), 3).double()
+        return reverse_eq4(NOISE, x_0, now.x, now.s, now.t)
+
+    moves = [(draws_inside, t, s) for t, s in steps_down(NOISE, 4)]
+    for _ in range(20):
+        with pytest.raises(ValueError, match="held, asked again, gave other"):
+            sampler_law(oracle(NOISE), NOISE, 2, hold_all(moves, FIRST))
+    held = hold_all(way_back(NOISE, 4), FIRST)
+    law = sampler_law(oracle(NOISE), NOISE, 2, held)
+    torch.testing.assert_close(law.sum().item(), 1.0, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("corrector", [gibbs(), forward_backward(), forth])
+def test_a_step_is_no_corrector(corrector):
+    "It would be asked what to do at turn 0, and take the 0 for a moment."
+    with pytest.raises(TypeError, match="corrector: .* lambda turn: gibbs"):
+        way_back(NOISE, 4, corrector=corrector)
+    with pytest.raises(TypeError, match="gave no step at turn 0"):
+        way_back(NOISE, 4, corrector=lambda turn: turn)
+
+
 def test_the_law_asks_little_more_than_the_sampler():
     "A kind of step is asked again at its first moment alone."
     seen = []

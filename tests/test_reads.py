@@ -3,6 +3,14 @@
 import pytest
 import torch
 
+from discrete_diffusion.bounds import (
+    continuous_bound,
+    exact_continuous_bound,
+    flow_rate,
+    masked_rate,
+    score_rate,
+    uniform_rate,
+)
 from discrete_diffusion.ctmc import euler
 from discrete_diffusion.d3pm import D3PM
 from discrete_diffusion.evaluation import bits_per_dim
@@ -22,7 +30,7 @@ from discrete_diffusion.sampling import (
     sample,
     sampler_law,
 )
-from discrete_diffusion.sedd import first_jump
+from discrete_diffusion.sedd import Triples, first_jump
 from discrete_diffusion.worlds import (
     all_states,
     loo_posterior,
@@ -94,6 +102,42 @@ def test_systems_say_how_they_read():
     assert D3PM(MASKS, 8).reads == "full"
     assert FlowMatching(Uniform(3, cosine_schedule())).reads == "leave-one-out"
     assert Denoise(leave_one_out(UNIFORM), 3).reads == "leave-one-out"
+
+
+@pytest.mark.parametrize("total", [continuous_bound, exact_continuous_bound])
+def test_a_rate_refuses_a_network_that_says_something_else(total):
+    "Its number would be that of another network, without a word."
+
+    def net(x_t, t, y=None):
+        return torch.zeros(*x_t.shape, 3, dtype=torch.float64)
+
+    x = torch.zeros(2, 3, dtype=torch.int64)
+    for rate, said in (
+        (uniform_rate, "full"),
+        (uniform_rate, "score"),
+        (flow_rate, "leave-one-out"),
+        (score_rate, "full"),
+    ):
+        net.reads = said
+        with pytest.raises(ValueError, match=f"read as '{rate.reads}'"):
+            total(net, UNIFORM, x, rate)
+        net.reads = rate.reads
+        total(net, UNIFORM, x, rate)
+    for said in ("full", "leave-one-out"):  # masks: both are one
+        net.reads = said
+        total(net, MASKS, x, masked_rate)
+
+
+def test_counted_triples_say_how_they_read():
+    tokens = torch.tensor([0, 1, 2, 0, 1, 1, 2, 0])
+    net = Triples(tokens, UNIFORM, dtype=torch.float64)
+    g = torch.Generator().manual_seed(0)
+    out = sample(net, UNIFORM, (500, 4), 64, generator=g)
+    assert out.x.max() < 3
+    x = torch.tensor([[0, 1, 2, 0]])
+    plain = exact_bound(net, UNIFORM, x, 16)
+    told = exact_bound(net, UNIFORM, x, 16, reads="leave-one-out")
+    torch.testing.assert_close(plain.total, told.total)
 
 
 def test_either_reading_gives_one_law():

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from discrete_diffusion.blocks import BlockText
 from discrete_diffusion.d3pm import D3PM
 from discrete_diffusion.flow import FlowMatching
 from discrete_diffusion.forward import (
@@ -25,7 +26,9 @@ from discrete_diffusion.mdlm import (
     TimedMaskedText,
 )
 from discrete_diffusion.sampling import device_of, sample
-from discrete_diffusion.sedd import MasksFirst, ScoreEntropy
+from discrete_diffusion.sedd import MasksFirst, ScoreEntropy, posterior_loss
+from discrete_diffusion.training import TrainConfig, fit
+from discrete_diffusion.transformer import NextLetter
 
 K = 5
 UNIFORM = Uniform(K, polynomial_schedule(1.5))
@@ -110,6 +113,17 @@ def test_every_option_is_taken(name):
         assert len(system.moves(6)) == 6 + system.kernel.noisy_start
         calls.append(out.calls)
     assert calls[0] < calls[1] and calls[0] < calls[2]
+
+
+def test_the_next_letter_takes_a_function_and_a_device():
+    letters = NextLetter(K)
+
+    def likely(x_t, t, y):
+        return torch.tensor([9.0, 0, 0, 0, 0]).expand(*x_t.shape, K)
+
+    drawing = dict(temperature=0.5, device="cpu")
+    out = letters.sample(likely, (3, 7), seeded(), **drawing)
+    assert out.x.shape == (3, 7) and (out.x == 0).all() and out.calls == 7
 
 
 @EACH
@@ -311,6 +325,18 @@ def test_the_bayes_term_of_a_bfloat16_network_is_not_rounded(kind):
     assert torch.allclose(got.double(), want, rtol=1e-4, atol=2e-6)
 
 
+def test_nor_is_it_where_the_function_is_called_by_itself():
+    t = torch.linspace(0.001, 0.2, 64, dtype=torch.float64)
+    x_0 = torch.randint(K, (64, 32), generator=seeded())
+    x_t = UNIFORM.sample(x_0, t, seeded())
+    short = torch.randn(64, 32, K, generator=seeded()).bfloat16()
+    got, want = (
+        posterior_loss(UNIFORM, logits, x_0, x_t, t)
+        for logits in (short, short.double())
+    )
+    assert torch.allclose(got.double(), want, rtol=1e-4, atol=2e-6)
+
+
 @EACH
 @pytest.mark.parametrize(
     "dtype", [torch.float32, torch.float64, torch.bfloat16]
@@ -360,3 +386,22 @@ def test_the_states_live_where_the_network_lives():
         assert device_of(model).type == "meta"
         assert device_of(model, "cpu").type == "cpu"
     assert device_of(lambda x_t, t, y: x_t).type == "cpu"
+
+
+@EACH
+def test_a_text_that_was_not_cut_into_windows_is_refused(name):
+    "Its letters would be taken for items of no length."
+    system, tokens = systems()[name], torch.randint(K, (40,))
+    with pytest.raises(ValueError, match=r"x_0: .*\(batch, \*shape\).*\(4,\)"):
+        fit(
+            network(system),
+            system.loss,
+            tokens,
+            TrainConfig(steps=1, batch_size=4),
+            noise=system.noise,
+            progress=False,
+        )
+    with pytest.raises(ValueError, match=r"x_0: .*\(batch, \*shape\)"):
+        D3PM(UNIFORM, 4).noise(tokens, tokens, seeded())
+    with pytest.raises(ValueError, match=r"x_0: .*\(batch, \*shape\)"):
+        BlockText(MASKS, 2).noise(tokens, seeded())
