@@ -329,15 +329,6 @@ def test_drawing():
         return coins(g)
 
     assert "repeats the draws" in hears(c.drawing, rewinds)
-
-    clean = torch.tensor([math.nan, 1.0])
-    alone = "Your answer changed a tensor that was handed in"
-    assert (
-        hears(c.drawing, lambda g: clean[1] + torch.rand(2, generator=g)) == ""
-    )
-    assert alone in hears(
-        c.drawing, lambda g: clean.add_(torch.rand(2, generator=g))
-    )
     after = torch.get_rng_state(), random.getstate(), np.random.get_state()
     assert torch.equal(state[0], after[0]) and state[1] == after[1]
     assert np.array_equal(state[2][1], after[2][1])
