@@ -158,10 +158,16 @@ class BlockNet(TextNet):
     ]:  # logits (batch, n, K); keys and values, with `past`
         "Letters at some places, beside what was kept of others."
         last, device = int(places.max()), x.device
-        turns = _turns(
-            last + 1, self.head_size, 1 / 200, device, self.head.weight.dtype
+        dtype = self.head.weight.dtype
+        turns = _turns(  # slowest: radians a place, as in chapter 13
+            last + 1,
+            self.head_size,
+            slowest=1 / 200,
+            device=device,
+            dtype=dtype,
         )
         turn = tuple(v[places.to(device)] for v in turns)
+        # `near` has size 1: a gain for each channel, and no neighbours
         h, keys = _norm(self.near(_norm(self.emb(x)))), []
         for layer, kept in zip(self.blocks, past or [None] * len(self.blocks)):
             h, own = layer(h, turn, mask, kept)
@@ -198,8 +204,8 @@ class BlockNet(TextNet):
         L = x_0.shape[1]
         mask = block_mask(L, self.block)
         if self.earlier is not None:
-            near = page_mask(L, self.block, self.earlier)
-            mask = mask & near.repeat(2, 2)
+            reach = page_mask(L, self.block, self.earlier)
+            mask = mask & reach.repeat(2, 2)  # in each of the four squares
         places = torch.arange(L).repeat(2)
         x = torch.cat([x_t, x_0], 1)
         return self.read(x, places, mask.to(x.device))[0][:, :L]
@@ -310,7 +316,7 @@ def sample(
     self: BlockText,
     model: Callable,  # a BlockNet, or model(x_t, t, y) -> logits
     shape: tuple,  # (batch, L)
-    times: int | None = None,  # steps a block; None: one for each letter
+    times: int | None = None,  # steps a block; None: letters of a whole block
     temperature: float = 1.0,  # see `temper`
     generator: torch.Generator | None = None,  # where the draws come from
     cache: bool = True,  # keep keys, where the model can

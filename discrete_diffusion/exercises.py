@@ -10,7 +10,7 @@ __all__ = ['BANK', 'Exercise', 'find_exercises', 'progress_file', 'progress', 'C
 # %% ../nbs/91_exercises.ipynb #db086e9c
 import ast, copy, hashlib, inspect, itertools, json, math, os, random, re, textwrap, time, traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np
@@ -1218,6 +1218,20 @@ def _tensors(x) -> list:
     )
 
 
+def _handed(f: Callable) -> dict:
+    "The tensors that stand in a function's closure and defaults, by name."
+    f = inspect.unwrap(f)
+    names = getattr(getattr(f, "__code__", None), "co_freevars", ())
+    cells = getattr(f, "__closure__", None) or ()
+    found = {}
+    for name, cell in zip(names, cells):
+        with suppress(ValueError):  # a name without a value yet
+            found[name] = cell.cell_contents
+    defaults = enumerate(getattr(f, "__defaults__", None) or ())
+    found |= {f"argument {i}": v for i, v in defaults}
+    return {k: v for k, v in found.items() if isinstance(v, Tensor)}
+
+
 def _all_equal(a: list, b: list) -> bool:
     return len(a) == len(b) and all(map(torch.equal, a, b))
 
@@ -1241,8 +1255,11 @@ def drawing(
     seed: int = 0,
 ):
     """Only the handed generator decides: no global state matters or changes, the
-    generator moves on, and the next call draws anew. Returns what was drawn."""
+    generator moves on, and the next call draws anew. The tensors that `f` hands
+    over stay as they are. Returns what was drawn."""
     self.margin = None
+    handed = _handed(f)
+    kept = {k: v.detach().clone() for k, v in handed.items()}
     again, untouched = [], []
     for other in (1, 2):
         generator = torch.Generator().manual_seed(seed)
@@ -1251,7 +1268,15 @@ def drawing(
             before = _global_state()
             first = f(generator)
             untouched.append(_global_state() == before)
-        again.append(_tensors(first))
+        again.append([v.clone() for v in _tensors(first)])
+        for name, v in handed.items():
+            same = v.shape == kept[name].shape and not _unlike(
+                v.detach().double(), kept[name].double(), 0.0
+            )
+            self.holds(
+                same,
+                f"The draw changed its input `{name}`: work on a copy of it.",
+            )
     self.holds(again[0], "expected tensors that were drawn, got none.")
     self.holds(
         _all_equal(*again),
@@ -1285,6 +1310,38 @@ def drawing(
                 "first.",
             )
     return torch.cat(more) if calls > 1 else first
+
+
+@patch
+def unrelated(
+    self: Checker,
+    a: Tensor,  # (n,) states
+    b: Tensor,  # (n,) states
+    what: str = "the draws",
+    rate: float = 1e-6,  # of false alarms
+):
+    """Two columns of draws say nothing about each other.
+
+    Their laws need not be known, and each may be spread in strata, if it stands
+    in a random order. Given how often each value occurs, chance alone decides
+    who meets whom, and Chatterjee's bound for a random pairing (2007, prop. 1.1)
+    holds for every set of pairs: total variation, with a union over the sets."""
+    a, b = (v.unique(return_inverse=True)[1] for v in (a, b))
+    n, A, B = len(a), int(a.max()) + 1, int(b.max()) + 1
+    pairs = (a * B + b).bincount(minlength=A * B).reshape(A, B) / n
+    alone = pairs.sum(1)[:, None] * pairs.sum(0)
+    tv = (pairs - alone).abs().sum().item() / 2
+
+    def limit(r):
+        share = (A * B * math.log(2) - math.log(r)) / n
+        return share + math.sqrt(share**2 + 2 * share)
+
+    self.margin = tv - limit(rate) - 2 * limit(1e-3)
+    if tv > limit(rate):
+        self.fail(
+            "value",
+            f"{what} hang on each other. Pairs of them lie {tv:.4f} from what independent draws give, luck explains {limit(rate):.4f}.",
+        )
 
 
 @patch
