@@ -78,7 +78,6 @@ def guide(
     return (b + weight * (a - b)).masked_fill(never, -math.inf)
 
 # %% ../nbs/08_sampling.ipynb #08-sample-parts
-# What the loop refuses, in one place.
 def _check_denoise(ask):
     "Raise TypeError or ValueError for a model or options that cannot serve."
     if not callable(ask.model):
@@ -100,122 +99,6 @@ def _check_denoise(ask):
         raise ValueError(
             "guidance: expected 1 where no labels are given, "
             f"got {ask.guidance}"
-        )
-
-
-def _asker(model, kernel, y, options):
-    "The network as a step asks it."
-    if "given" in options:
-        raise TypeError(
-            "given: expected no given tokens, the moves hold them (hold, "
-            "hold_all); first_hitting and unmask take them"
-        )
-    if not isinstance(model, Denoise):
-        scores = getattr(model, "reads", None) == "score"
-        return Denoise(model, kernel.N if scores else kernel.K, y, **options)
-    if options or y is not None:
-        raise TypeError(
-            "model: expected labels and options inside the Denoise, "
-            f"got {', '.join(options) or 'y'} beside it"
-        )
-    return model
-
-
-def _reads(kernel, reads, ask):
-    "What the answers are: scores where the network says so, or `reading`."
-    if ask.reads == "score":
-        return check_reads(kernel, reads or "score", ask)
-    return reading(kernel, reads, ask)
-
-
-def _moves(kernel, moves):
-    "A list of moves (step, t, s); for a number or a grid those of `ancestral`."
-    if not isinstance(moves, list):
-        return [(ancestral, t, s) for t, s in steps_down(kernel, moves)]
-    for move in moves:
-        triple = isinstance(move, (tuple, list)) and len(move) == 3
-        if not triple or not callable(move[0]):
-            raise TypeError(
-                "moves: expected (step, t, s) triples, or a tensor of times, "
-                f"got {move!r}"
-            )
-    return moves
-
-
-def _check_pi(kernel) -> Tensor:
-    "The law in which a kernel's noise ends. TypeError or ValueError."
-    pi = getattr(kernel, "pi", None)
-    if not isinstance(pi, Tensor) or pi.dtype != torch.float64:
-        raise TypeError(
-            "pi: expected the law at time 1 in kernel.pi, float64 of shape "
-            f"({kernel.N},), got {getattr(pi, 'dtype', type(pi).__name__)}"
-        )
-    if pi.ndim != 1:
-        raise ValueError(
-            f"pi: expected shape ({kernel.N},), got {tuple(pi.shape)}"
-        )
-    return check_probs(pi, "pi", kernel.N)
-
-
-def _check_begin(kernel, shape, start):
-    "Raise unless the chain can begin at the kernel's pi or at these states."
-    _check_pi(kernel)
-    if start is not None and start.shape != shape:
-        raise ValueError(
-            f"start: expected states of shape {tuple(shape)}, "
-            f"got {tuple(start.shape)}"
-        )
-    if start is not None:
-        check_states(start, kernel.N, "start")
-
-
-def _check_call(shape, y):
-    "ValueError unless it is (batch, *shape), with a label for each item."
-    for n in shape:
-        check_count(n, "shape")
-    if len(shape) < 2:
-        raise ValueError(f"shape: expected (batch, *shape), got {shape}")
-    if y is not None and len(y) != shape[0]:
-        raise ValueError(
-            f"y: expected int64 labels of shape {shape[:1]}, "
-            f"got {y.dtype} of shape {tuple(y.shape)}"
-        )
-
-
-def _rows(step, now):
-    "The rows of a step. TypeError for no tensor, ValueError for its shape."
-    rows = step(now)
-    wanted = [(*now.x.shape, n) for n in (now.kernel.N, now.kernel.K)]
-    got = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
-    if got not in wanted:
-        raise (ValueError if isinstance(rows, Tensor) else TypeError)(
-            f"moves: expected rows of shape {wanted[0]} from "
-            f"{getattr(step, '__name__', step)}, got {got}"
-        )
-    return rows
-
-
-def _check_no_draw(step, now, rows):
-    """ValueError where a step, asked again, gives other rows: it has drawn.
-    What it asks the network for this is not counted."""
-    calls = now.ask.calls
-    for _ in range(max(1, 32 // now.x.numel())):
-        if not torch.equal(step(now), rows):
-            raise ValueError(
-                "moves: expected a step that draws nothing: it returns the "
-                "rows of what may come next, and a second draw is a second "
-                f"move; {getattr(step, '__name__', step)}, asked again, gave "
-                "other rows"
-            )
-    now.ask.calls = calls
-
-
-def _check_clean(masked: float):
-    "ValueError where masks are left."
-    if masked > 1e-8:
-        raise ValueError(
-            "moves: expected clean states at the end, "
-            f"got masks, a share of {masked:.3g}"
         )
 
 # %% ../nbs/08_sampling.ipynb #e1290b88
@@ -407,6 +290,122 @@ class Sample:
         return (
             f"Sample(x={tuple(self.x.shape)}, calls={self.calls}, "
             f"seconds={self.seconds:.2f}, path={len(self.path)} states)"
+        )
+
+# %% ../nbs/08_sampling.ipynb #08-sample-checks
+def _asker(model, kernel, y, options):
+    "The network as a step asks it."
+    if "given" in options:
+        raise TypeError(
+            "given: expected no given tokens, the moves hold them (hold, "
+            "hold_all); first_hitting and unmask take them"
+        )
+    if not isinstance(model, Denoise):
+        scores = getattr(model, "reads", None) == "score"
+        return Denoise(model, kernel.N if scores else kernel.K, y, **options)
+    if options or y is not None:
+        raise TypeError(
+            "model: expected labels and options inside the Denoise, "
+            f"got {', '.join(options) or 'y'} beside it"
+        )
+    return model
+
+
+def _reads(kernel, reads, ask):
+    "What the answers are: scores where the network says so, or `reading`."
+    if ask.reads == "score":
+        return check_reads(kernel, reads or "score", ask)
+    return reading(kernel, reads, ask)
+
+
+def _moves(kernel, moves):
+    "A list of moves (step, t, s); for a number or a grid those of `ancestral`."
+    if not isinstance(moves, list):
+        return [(ancestral, t, s) for t, s in steps_down(kernel, moves)]
+    for move in moves:
+        triple = isinstance(move, (tuple, list)) and len(move) == 3
+        if not triple or not callable(move[0]):
+            raise TypeError(
+                "moves: expected (step, t, s) triples, or a tensor of times, "
+                f"got {move!r}"
+            )
+    return moves
+
+
+def _check_pi(kernel) -> Tensor:
+    "The law in which a kernel's noise ends. TypeError or ValueError."
+    pi = getattr(kernel, "pi", None)
+    if not isinstance(pi, Tensor) or pi.dtype != torch.float64:
+        raise TypeError(
+            "pi: expected the law at time 1 in kernel.pi, float64 of shape "
+            f"({kernel.N},), got {getattr(pi, 'dtype', type(pi).__name__)}"
+        )
+    if pi.ndim != 1:
+        raise ValueError(
+            f"pi: expected shape ({kernel.N},), got {tuple(pi.shape)}"
+        )
+    return check_probs(pi, "pi", kernel.N)
+
+
+def _check_begin(kernel, shape, start):
+    "Raise unless the chain can begin at the kernel's pi or at these states."
+    _check_pi(kernel)
+    if start is not None and start.shape != shape:
+        raise ValueError(
+            f"start: expected states of shape {tuple(shape)}, "
+            f"got {tuple(start.shape)}"
+        )
+    if start is not None:
+        check_states(start, kernel.N, "start")
+
+
+def _check_call(shape, y):
+    "ValueError unless it is (batch, *shape), with a label for each item."
+    for n in shape:
+        check_count(n, "shape")
+    if len(shape) < 2:
+        raise ValueError(f"shape: expected (batch, *shape), got {shape}")
+    if y is not None and len(y) != shape[0]:
+        raise ValueError(
+            f"y: expected int64 labels of shape {shape[:1]}, "
+            f"got {y.dtype} of shape {tuple(y.shape)}"
+        )
+
+
+def _rows(step, now):
+    "The rows of a step. TypeError for no tensor, ValueError for its shape."
+    rows = step(now)
+    wanted = [(*now.x.shape, n) for n in (now.kernel.N, now.kernel.K)]
+    got = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
+    if got not in wanted:
+        raise (ValueError if isinstance(rows, Tensor) else TypeError)(
+            f"moves: expected rows of shape {wanted[0]} from "
+            f"{getattr(step, '__name__', step)}, got {got}"
+        )
+    return rows
+
+
+def _check_no_draw(step, now, rows):
+    """ValueError where a step, asked again, gives other rows: it has drawn.
+    What it asks the network for this is not counted."""
+    calls = now.ask.calls
+    for _ in range(max(1, 32 // now.x.numel())):
+        if not torch.equal(step(now), rows):
+            raise ValueError(
+                "moves: expected a step that draws nothing: it returns the "
+                "rows of what may come next, and a second draw is a second "
+                f"move; {getattr(step, '__name__', step)}, asked again, gave "
+                "other rows"
+            )
+    now.ask.calls = calls
+
+
+def _check_clean(masked: float):
+    "ValueError where masks are left."
+    if masked > 1e-8:
+        raise ValueError(
+            "moves: expected clean states at the end, "
+            f"got masks, a share of {masked:.3g}"
         )
 
 # %% ../nbs/08_sampling.ipynb #26dbf83c
