@@ -1673,11 +1673,11 @@ def make_learner(
     old, nb.cells = nb.cells, []
     behind = checked_part(old)
 
-    def add(cell, key, source):
+    def add(cell, key, source, hidden=False):
         "A generated cell: its key says which it is, its hash what it was."
         cell.source = source
         cell.metadata = {"course": {"key": key, "hash": _hash(source)}}
-        if key.endswith(" check"):
+        if hidden or key.endswith(" check"):
             cell.metadata.update(_FOLDED)
         shows = not exercises and key.startswith("cell ")
         if cell.cell_type == "code" and not shows:
@@ -1695,8 +1695,11 @@ def make_learner(
         if cell.cell_type == "code" and _names_module(cell):
             add(*_workbook(chapter))
             continue
+        # what the page leaves out is folded here
+        top = cell.source.split("\n")[:3]
+        hidden = cell.cell_type == "code" and "#| hide" in top
         for new in _learners(cell, i, *role.get(i, (None, None))):
-            add(*new)
+            add(*new, hidden=hidden)
     return nb
 
 
