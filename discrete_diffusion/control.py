@@ -21,7 +21,7 @@ from .sampling import *
 def log_normaliser(
     with_label: Float[Tensor, "*shape K"],  # logits given the label
     without: Float[Tensor, "*shape K"],  # logits given no label
-    weight: float,  # of `guide`
+    weight: float,  # w of `guide`
 ) -> Float[Tensor, "*shape"]:
     """log Z_i, what a guided row is divided by, float64: the logarithm of the
     sum of f^(1-w) f_y^w; at least 0 for a weight above 1, at most 0 between 0

@@ -595,6 +595,40 @@ def test_checks_are_folded_and_stay_as_the_learner_left_them(tmp_path):
     assert sum("2 * (x)" in c.source for c in again) == 1
 
 
+def test_what_the_page_hides_is_folded():
+    nb = lesson()
+    helper = nbformat.v4.new_code_cell("#| hide\nhelper = 1")
+    nb.cells.append(helper)
+    *_, last = ex.make_learner(nb, "08_x").cells
+    assert last.source == "helper = 1"
+    assert last.metadata["jupyter"] == {"source_hidden": True}
+    assert last.metadata["cellView"] == "form"
+
+
+def overwriting(x):
+    "A draw that puts what it drew over what it was given."
+    return lambda g: x.copy_(torch.rand(x.shape, generator=g))
+
+
+def test_a_draw_that_changes_its_input_hears_so():
+    c = ex.Checker("8.1")
+    with pytest.raises(ex.CheckFailed, match="changed its input `x`"):
+        c.drawing(overwriting(torch.zeros(3)))
+
+
+def test_draws_that_hang_on_each_other_are_told_from_those_that_do_not():
+    g = torch.Generator().manual_seed(0)
+    a, b = torch.randint(3, (2, 20_000), generator=g)
+    c = ex.Checker("8.1")
+    c.unrelated(a, b)
+    spread = torch.arange(20_000) % 3  # in strata, in a random order
+    c.unrelated(a, spread[torch.randperm(20_000, generator=g)])
+    for other in (a, (a + 1) % 3, torch.where(b == 0, a, b)):
+        with pytest.raises(ex.CheckFailed, match="hang on each other"):
+            c.unrelated(a, other)
+        assert c.margin > 0
+
+
 def test_an_old_learners_notebook_gets_its_checks_folded():
     new = ex.make_learner(lesson(), "08_x")
     old = ex.make_learner(lesson(), "08_x")
