@@ -51,17 +51,18 @@ def block_bound(
 ) -> Float[Tensor, "batch"]:  # nats
     """The bound of each text cut into blocks, by all patterns of masks: 2^block
     network calls a block. Raises TypeError, ValueError."""
-    own = block_of(x_0.shape[1], block)
-    total = torch.zeros(len(x_0), dtype=torch.float64)
+    own = block_of(x_0.shape[1], block).to(x_0.device)
+    total = wide(torch.zeros(len(x_0), device=x_0.device))
     for j in own.unique():
         inside, size = own == j, int((own == j).sum())
-        for pattern in (all_states(2, size) == 1)[1:]:
+        patterns = all_states(2, size).to(own.device)[1:]
+        for pattern in patterns == 1:
             paid = inside.clone()
             paid[inside] = pattern
             page = x_0.masked_fill(paid | (own > j), kernel.mask)
             nats = cross_entropy(model(page, None, None), x_0)[:, paid].sum(1)
             n = int(pattern.sum())
-            total += nats.double() / (n * math.comb(size, n))
+            total += wide(nats) / (n * math.comb(size, n))
     return total
 
 # %% ../nbs/20_blocks.ipynb #b96a720d
@@ -161,10 +162,16 @@ class BlockNet(TextNet):
     ]:  # logits (batch, n, K); keys and values, with `past`
         "Letters at some places, beside what was kept of others."
         last, device = int(places.max()), x.device
-        turns = _turns(
-            last + 1, self.head_size, 1 / 200, device, self.head.weight.dtype
+        dtype = self.head.weight.dtype
+        turns = _turns(  # slowest: radians a place, as in chapter 13
+            last + 1,
+            self.head_size,
+            slowest=1 / 200,
+            device=device,
+            dtype=dtype,
         )
         turn = tuple(v[places.to(device)] for v in turns)
+        # `near` has size 1: a gain for each channel, and no neighbours
         h, keys = _norm(self.near(_norm(self.emb(x)))), []
         for layer, kept in zip(self.blocks, past or [None] * len(self.blocks)):
             h, own = layer(h, turn, mask, kept)
@@ -201,8 +208,8 @@ class BlockNet(TextNet):
         L = x_0.shape[1]
         mask = block_mask(L, self.block)
         if self.earlier is not None:
-            near = page_mask(L, self.block, self.earlier)
-            mask = mask & near.repeat(2, 2)
+            reach = page_mask(L, self.block, self.earlier)
+            mask = mask & reach.repeat(2, 2)  # in each of the four squares
         places = torch.arange(L).repeat(2)
         x = torch.cat([x_t, x_0], 1)
         return self.read(x, places, mask.to(x.device))[0][:, :L]
@@ -269,6 +276,7 @@ class BlockText:
         generator: torch.Generator | None = None,  # where masks come from
     ) -> tuple[Tensor, ...]:
         "What a training step draws: (x_0, x_t, weights b/n of each letter)."
+        check_items(x_0, self.kernel.K)
         block_of(x_0.shape[1], self.block)  # refuses a block above L
         noisy, weights = [], []
         for part in x_0.split(self.block, 1):
@@ -313,7 +321,7 @@ def sample(
     self: BlockText,
     model: Callable,  # a BlockNet, or model(x_t, t, y) -> logits
     shape: tuple,  # (batch, L)
-    times: int | None = None,  # steps a block; None: one for each letter
+    times: int | None = None,  # steps a block; None: letters of a whole block
     temperature: float = 1.0,  # see `temper`
     generator: torch.Generator | None = None,  # where the draws come from
     cache: bool = True,  # keep keys, where the model can

@@ -20,6 +20,7 @@ from .posterior import *
 from .losses import *
 from .losses import _clean_nats
 from .evaluation import Bits
+from .sampling import check_reads
 from .ctmc import *
 
 # %% ../nbs/12_bounds.ipynb #6784fe85
@@ -198,10 +199,12 @@ _READS = ("full", "leave-one-out", "score")
 def _reads_of(rate, reads, kernel, model):
     """What the reconstruction reads: as the call says.
 
-    Else as the rate does, else as the network says.
+    Else as the rate does, else as the network says. ValueError for a network
+    that says something else than the rate.
     """
-    if reads is None:
-        reads = getattr(rate, "reads", None)
+    own = getattr(rate, "reads", None)
+    if reads is None and own is not None:
+        reads = check_reads(kernel, own, model)
     if reads is None:
         return reading(kernel, None, model) if kernel.noisy_start else None
     if reads not in _READS:

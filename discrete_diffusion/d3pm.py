@@ -79,7 +79,7 @@ class D3PM:
     def check(self, x_0: Tensor, y: Tensor):
         """Refuse images that are not states of the kernel's clean symbols, and
         labels that do not belong to them."""
-        check_states(x_0, self.kernel.K, "x_0")
+        check_items(x_0, self.kernel.K)
         check_states(y, self.classes + 1, "y")
         if y.shape != x_0.shape[:1]:
             came = tuple(y.shape)

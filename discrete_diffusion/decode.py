@@ -163,7 +163,7 @@ def priced(
     calls it is written. ValueError where tokens stay hidden."""
     ask = asking(model, kernel)
     x = torch.full_like(x_0, kernel.mask)
-    nats = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+    nats = wide(torch.zeros(len(x), device=x.device))
     calls = torch.zeros_like(x[:, 0])
     for step, t, s in moves:
         rows = step(Moment(kernel, x, s, t, ask, "full"))
@@ -199,8 +199,9 @@ def at_random(
     check_count(count, "count")
 
     def choose(p_0: Tensor, hidden: Tensor) -> Tensor:
-        score = uniforms(hidden.shape, generator, hidden.device)
-        turn = score.masked_fill(~hidden, 2.0).argsort(-1).argsort(-1)
+        score = uniforms(hidden.shape, generator).cpu()
+        score = score.masked_fill(~hidden.cpu(), 2.0)
+        turn = score.argsort(-1).argsort(-1).to(hidden.device)
         return (turn < count) & hidden
 
     return choose
@@ -217,8 +218,8 @@ def apart(
     def choose(p_0: Tensor, hidden: Tensor) -> Tensor:
         number = hidden.sum(-1, keepdim=True).clamp_min(1)
         k = number.clamp_max(count)
-        offset = uniforms((len(hidden), 1), generator, hidden.device)
-        offset = (offset * number).floor().long()
+        u = uniforms((len(hidden), 1), generator).cpu()
+        offset = (u * number.cpu()).long().to(number.device)
         rank = (hidden.cumsum(-1) - 1 + offset) % number
         return (rank * k % number < k) & hidden
 

@@ -10,7 +10,7 @@ __all__ = ['BANK', 'Exercise', 'find_exercises', 'progress_file', 'progress', 'C
 # %% ../nbs/91_exercises.ipynb #db086e9c
 import ast, copy, hashlib, inspect, itertools, json, math, os, random, re, textwrap, time, traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np
@@ -510,7 +510,7 @@ class Checker:
         self.number = number
         self.input = {}  # what `each` goes through
         self.batch = {}  # tensors of inputs, one entry for each item or token
-        self.tries = []  # predictions that were given before
+        self.tries = []  # values and predictions that were given before
         self.margin = None
         self.generator = torch.Generator().manual_seed(0)  # of the inputs
 
@@ -611,7 +611,7 @@ class Checker:
         tol: float = 1e-9,  # of the difference; up to 1e-6, relative to what is above 1
         slips: dict
         | None = None,  # {name of a mistake: what it would give, or a function that says so}
-        tell: bool = True,  # say which value was expected; False where the value is what the learner is to find
+        tell: bool = True,  # say which value was expected; False where the value is what the learner is to find: two tries hear on which side it lies
         like: dict
         | None = None,  # slips, in the order in which they are believed
     ):
@@ -650,10 +650,12 @@ class Checker:
                 else " on the way, or is a small constant in it?"
             )
             twin = f", {abs(came - expected):.0e} off: was it worked out in float32{twin}"
+        if isinstance(got, Tensor) and got.dtype == torch.bool:
+            tell, expected, came = True, bool(expected), bool(came)
         said = (
             f"expected {_show(expected)}, got {_show(came)}{twin}{'' if twin.endswith('?') else '.'}"
             if tell
-            else f"{_show(came)} is too {'large' if came > expected else 'small'}."
+            else self._side(what, came, expected)
         )
         looks = f" It looks like {same}." if same else ""
         self.fail(
@@ -661,6 +663,18 @@ class Checker:
             f"{what or 'the result'}{where}: {said}{looks}",
             at,
             a.shape,
+        )
+
+    def _side(self, what, came, expected):
+        "Too large or too small, for two different tries; more would find the value by halving."
+        given = (what, came)
+        if given not in self.tries:
+            self.tries.append(given)
+        heard = [other for other in self.tries if other[0] == what][:2]
+        if given not in heard:
+            return f"{_show(came)} is not it."
+        return (
+            f"{_show(came)} is too {'large' if came > expected else 'small'}."
         )
 
     def refuses(
@@ -791,7 +805,8 @@ def _waits(e: Exception, other: str, check: set[str], mine: set[str]) -> str:
 def _judge(number: str, fn: Callable, answers, tries=()) -> CheckFailed | None:
     "What the check says about these answers; None if it has nothing to say."
     c = Checker(number)
-    c.tries = tries if isinstance(tries, list) else list(tries)
+    if not any(map(callable, answers)):  # what code gives is not guessed
+        c.tries = tries if isinstance(tries, list) else list(tries)
     if _blank(list(answers)):
         return CheckFailed(number, "not attempted", _BLANK)
     try:
@@ -823,6 +838,38 @@ def _borrowed(number: str, answers) -> bool:
     return from_file or any(id(answer) in lent for answer in answers)
 
 
+def _unanswered(number: str, stub: Callable) -> Callable:
+    "A function that says, where it is called, that its exercise is to be done."
+    name = stub.__name__
+
+    def waits(*args, **kwargs):
+        raise NotImplementedError(
+            f"exercise {number} is not attempted yet: fill in `{name}`, run its "
+            f'cell, or go on with use_reference("{number}", globals()).'
+        )
+
+    waits.__code__ = waits.__code__.replace(co_name=name)
+    waits.__name__ = waits.__qualname__ = name
+    waits.__dict__.update(vars(stub))
+    waits.__dict__.pop("__wrapped__", None)
+    return waits
+
+
+def _put_off(number: str, answers, namespace: dict):
+    """Cells below that call an unanswered function or method hear that it is
+    not attempted yet, until the learner's cell has run again."""
+
+    def blank(value):
+        return inspect.isfunction(value) and any(value is a for a in answers)
+
+    for name, value in list(namespace.items()):
+        if blank(value):
+            namespace[name] = _unanswered(number, value)
+        methods = vars(value).items() if isinstance(value, type) else ()
+        for method in [m for m, f in methods if blank(f)]:
+            setattr(value, method, _unanswered(number, vars(value)[method]))
+
+
 def check_answer(
     number: str,  # of the exercise
     *answers,  # what the learner wrote
@@ -842,6 +889,8 @@ def check_answer(
         elif _STATE["recording"] and progress().get(number) == "reference":
             print(f"{failed} You chose the reference below.")
         else:
+            if failed.stage == "not attempted":
+                _put_off(number, answers, fn.__globals__)
             raise failed
         return fn
 
@@ -1220,6 +1269,20 @@ def _tensors(x) -> list:
     )
 
 
+def _handed(f: Callable) -> dict:
+    "The tensors that stand in a function's closure and defaults, by name."
+    f = inspect.unwrap(f)
+    names = getattr(getattr(f, "__code__", None), "co_freevars", ())
+    cells = getattr(f, "__closure__", None) or ()
+    found = {}
+    for name, cell in zip(names, cells):
+        with suppress(ValueError):  # a name without a value yet
+            found[name] = cell.cell_contents
+    defaults = enumerate(getattr(f, "__defaults__", None) or ())
+    found |= {f"argument {i}": v for i, v in defaults}
+    return {k: v for k, v in found.items() if isinstance(v, Tensor)}
+
+
 def _all_equal(a: list, b: list) -> bool:
     return len(a) == len(b) and all(map(torch.equal, a, b))
 
@@ -1243,8 +1306,11 @@ def drawing(
     seed: int = 0,
 ):
     """Only the handed generator decides: no global state matters or changes, the
-    generator moves on, and the next call draws anew. Returns what was drawn."""
+    generator moves on, and the next call draws anew. The tensors that `f` hands
+    over stay as they are. Returns what was drawn."""
     self.margin = None
+    handed = _handed(f)
+    kept = {k: v.detach().clone() for k, v in handed.items()}
     again, untouched = [], []
     for other in (1, 2):
         generator = torch.Generator().manual_seed(seed)
@@ -1253,7 +1319,15 @@ def drawing(
             before = _global_state()
             first = f(generator)
             untouched.append(_global_state() == before)
-        again.append(_tensors(first))
+        again.append([v.clone() for v in _tensors(first)])
+        for name, v in handed.items():
+            same = v.shape == kept[name].shape and not _unlike(
+                v.detach().double(), kept[name].double(), 0.0
+            )
+            self.holds(
+                same,
+                f"The draw changed its input `{name}`: work on a copy of it.",
+            )
     self.holds(again[0], "expected tensors that were drawn, got none.")
     self.holds(
         _all_equal(*again),
@@ -1287,6 +1361,38 @@ def drawing(
                 "first.",
             )
     return torch.cat(more) if calls > 1 else first
+
+
+@patch
+def unrelated(
+    self: Checker,
+    a: Tensor,  # (n,) states
+    b: Tensor,  # (n,) states
+    what: str = "the draws",
+    rate: float = 1e-6,  # of false alarms
+):
+    """Two columns of draws say nothing about each other.
+
+    Their laws need not be known, and each may be spread in strata, if it stands
+    in a random order. Given how often each value occurs, chance alone decides
+    who meets whom, and Chatterjee's bound for a random pairing (2007, prop. 1.1)
+    holds for every set of pairs: total variation, with a union over the sets."""
+    a, b = (v.unique(return_inverse=True)[1] for v in (a, b))
+    n, A, B = len(a), int(a.max()) + 1, int(b.max()) + 1
+    pairs = (a * B + b).bincount(minlength=A * B).reshape(A, B) / n
+    alone = pairs.sum(1)[:, None] * pairs.sum(0)
+    tv = (pairs - alone).abs().sum().item() / 2
+
+    def limit(r):
+        share = (A * B * math.log(2) - math.log(r)) / n
+        return share + math.sqrt(share**2 + 2 * share)
+
+    self.margin = tv - limit(rate) - 2 * limit(1e-3)
+    if tv > limit(rate):
+        self.fail(
+            "value",
+            f"{what} hang on each other. Pairs of them lie {tv:.4f} from what independent draws give, luck explains {limit(rate):.4f}.",
+        )
 
 
 @patch
@@ -1619,11 +1725,11 @@ def make_learner(
     old, nb.cells = nb.cells, []
     behind = checked_part(old)
 
-    def add(cell, key, source):
+    def add(cell, key, source, hidden=False):
         "A generated cell: its key says which it is, its hash what it was."
         cell.source = source
         cell.metadata = {"course": {"key": key, "hash": _hash(source)}}
-        if key.endswith(" check"):
+        if hidden or key.endswith(" check"):
             cell.metadata.update(_FOLDED)
         shows = not exercises and key.startswith("cell ")
         if cell.cell_type == "code" and not shows:
@@ -1641,8 +1747,11 @@ def make_learner(
         if cell.cell_type == "code" and _names_module(cell):
             add(*_workbook(chapter))
             continue
+        # what the page leaves out is folded here
+        top = cell.source.split("\n")[:3]
+        hidden = cell.cell_type == "code" and "#| hide" in top
         for new in _learners(cell, i, *role.get(i, (None, None))):
-            add(*new)
+            add(*new, hidden=hidden)
     return nb
 
 

@@ -252,6 +252,7 @@ class FlowMatching:
     ) -> tuple[Tensor, ...]:
         """What a training step draws: (x_0, x_t, t), t uniform and spread evenly
         over the batch."""
+        check_items(x_0, self.kernel.K)
         t = stratified_times(len(x_0), generator)
         return x_0, self.kernel.sample(x_0, t, generator), t
 

@@ -77,6 +77,7 @@ class MaskedText:
     ) -> tuple[Tensor, ...]:
         """What a training step draws: (x_0, x_t, L/n), n of L letters masked,
         n uniform on 1..L and spread evenly over the batch."""
+        check_items(x_0, self.kernel.K)
         if done >= self.ramp:
             return x_0, *exact_masks(self.kernel, x_0, generator)
         self.kernel.check(x_0, self.kernel.K, "x_0", 0.0)
@@ -418,6 +419,7 @@ class TimedMaskedText(MaskedText):
         done: float = 1.0,
     ) -> tuple[Tensor, ...]:
         "What a training step draws: (x_0, x_t, t)."
+        check_items(x_0, self.kernel.K)
         t = stratified_times(len(x_0), generator)
         return x_0, self.kernel.sample(x_0, t, generator), t
 

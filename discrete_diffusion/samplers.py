@@ -100,6 +100,24 @@ def remask(
     return remasking
 
 # %% ../nbs/17_samplers.ipynb #768825da
+def _step_of(corrector, turns):
+    """The corrector's step whose turn it is. TypeError unless it gives one: a
+    step itself, such as `gibbs()`, takes no number in a moment's place."""
+    turn, why = next(turns), None
+    try:
+        step = corrector(turn)
+    except (AttributeError, TypeError) as e:
+        step, why = None, e
+    if callable(step):
+        return step
+    name = getattr(corrector, "__name__", type(corrector).__name__)
+    raise TypeError(
+        "corrector: expected a function from the turn 0, 1, ... to a step, "
+        "such as gibbs or lambda turn: gibbs(turn, 2), got "
+        f"{name}, which gave no step at turn {turn}"
+    ) from why
+
+
 @door
 def way_back(
     kernel: Kernel,  # the noise
@@ -117,7 +135,7 @@ def way_back(
         if corrector is None or s is None:
             continue
         count = many(s) if s > 0 or callable(corrections) else 0
-        moves += [(corrector(next(turns)), s, s) for _ in range(count)]
+        moves += [(_step_of(corrector, turns), s, s) for _ in range(count)]
     return moves
 
 # %% ../nbs/17_samplers.ipynb #3f3cec50

@@ -36,6 +36,7 @@ def posterior_loss(
 ) -> Float[Tensor, "batch *shape"]:  # nats
     """Cross-entropy of the full posterior behind leave-one-out logits, at each
     place. A surrogate, no bound. Raises what `cross_entropy` raises."""
+    logits = _float(logits)  # the sum would be rounded in bfloat16
     alpha = kernel.alpha(t)
     odds = per_item(alpha / (1 - alpha), x_t)
     here = torch.log1p(odds / kernel.pi.to(odds)[x_t]).to(logits.dtype)
@@ -125,7 +126,7 @@ def noise(
 ) -> tuple[Tensor, ...]:
     """What a training step draws: (x_0, x_t, t), t uniform and spread evenly
     over the batch."""
-    t = stratified_times(len(x_0), generator)
+    t = stratified_times(len(check_items(x_0, self.kernel.K)), generator)
     return x_0, self.kernel.sample(x_0, t, generator), t
 
 # %% ../nbs/14_sedd.ipynb #14-ask
@@ -404,6 +405,8 @@ class Triples(nn.Module):
     """The exact leave-one-out posterior of a text whose letters depend on the
     two before each, counted in `tokens`, under the noise of `kernel`: logits
     (batch, L, K). Raises TypeError, ValueError."""
+
+    reads = "leave-one-out"
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ from .data import windows
 from .losses import cross_entropy, check_logits
 from .models import *
 from .training import *
-from .sampling import Sample, temper
+from .sampling import Sample, device_of, temper
 from .d3pm import Muon
 
 # %% ../nbs/13_transformer.ipynb #0965c181
@@ -561,15 +561,17 @@ def bits(
 @torch.no_grad()
 def sample(
     self: NextLetter,
-    model: nn.Module,
+    model: Callable,  # model(x_t, t, y) -> logits
     shape: tuple,  # (batch, L)
     generator: torch.Generator | None = None,  # where the draws come from
     temperature: float = 1.0,  # see `temper`
     progress: bool = False,  # show a bar
+    # where the letters lie; None: where the network is
+    device: str | torch.device | None = None,
 ) -> Sample:
     "Texts, letter by letter: L network calls. Draws in float64."
     B, L = _check_shape(shape)
-    start, device = clock.perf_counter(), next(model.parameters()).device
+    start, device = clock.perf_counter(), device_of(model, device)
     x = torch.zeros(B, 0, dtype=torch.int64, device=device)
     for _ in tqdm(range(L), disable=not progress, desc="sampling"):
         # the last letter, which `pad` adds, is not read
