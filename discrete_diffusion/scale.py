@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['SYSTEMS', 'PRECISIONS', 'RunConfig', 'read_config', 'pack', 'merge', 'PairTokenizer', 'find_pairs', 'bits_per_byte',
            'documents', 'Vocabulary', 'find_vocabulary', 'HubTokenizer', 'prepare', 'TextD3PM', 'build', 'shares',
-           'train', 'main']
+           'train', 'main', 'load_run']
 
-# %% ../nbs/24_scale.ipynb #a8ebffa5
+# %% ../nbs/24_scale.ipynb #24-e78edd55
 import difflib, importlib, json, sys, tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, asdict, dataclass, fields
@@ -31,9 +31,8 @@ from .mdlm import *
 from .flow import *
 from .blocks import *
 from .checkpoints import _start_accelerator, plain_state
-from .pretrained import _as_json, _from_json
 
-# %% ../nbs/24_scale.ipynb #bb46c6e9
+# %% ../nbs/24_scale.ipynb #24-39fa1d0e
 SYSTEMS = ("masked", "uniform", "flow", "d3pm", "next", "blocks")
 PRECISIONS = {"float32": "no", "bf16": "bf16"}
 _TRAINING = (
@@ -104,7 +103,7 @@ def _check_word(value, known, name):
         words = ", ".join(map(repr, known))
         raise ValueError(f"{name}: expected one of {words}, got {value!r}")
 
-# %% ../nbs/24_scale.ipynb #b130e125
+# %% ../nbs/24_scale.ipynb #24-67179da6
 def read_config(
     path: str | Path,  # a file of TOML
 ) -> RunConfig:
@@ -135,7 +134,7 @@ def read_config(
 def _is_path(key, value):
     return key == "folder" or not (value == "plays" or value[:4] == "hub:")
 
-# %% ../nbs/24_scale.ipynb #0d33ddde
+# %% ../nbs/24_scale.ipynb #24-3829ab0b
 def pack(
     documents: Iterable[Tensor],  # (n,) whole numbers each
     end: int,  # the symbol behind each document
@@ -146,7 +145,7 @@ def pack(
     row = torch.cat([pad(d.long(), (0, 1), value=end) for d in documents])
     return row[: len(row) // length * length].view(-1, length)
 
-# %% ../nbs/24_scale.ipynb #af1f028d
+# %% ../nbs/24_scale.ipynb #24-98ff966d
 def merge(
     tokens: Tensor,  # (n,) int64
     first: int,  # of the pair
@@ -162,7 +161,7 @@ def merge(
     out = torch.where(pad(hit, (0, 1)), new, tokens)
     return out[~pad(hit, (1, 0))]
 
-# %% ../nbs/24_scale.ipynb #bfdd84b6
+# %% ../nbs/24_scale.ipynb #24-9f074c1d
 _BREAKS = torch.tensor([9, 10, 32])  # tab, new line, space
 
 
@@ -223,7 +222,7 @@ def find_pairs(
         merges.append((first, second))
     return PairTokenizer(merges)
 
-# %% ../nbs/24_scale.ipynb #d9c6445c
+# %% ../nbs/24_scale.ipynb #24-6a5d9372
 def bits_per_byte(
     each: Tensor,  # (items,) bits per token of each window
     windows: Tensor,  # (items, L) states
@@ -233,7 +232,7 @@ def bits_per_byte(
     paid = each.double().sum() * windows.shape[1]
     return (paid / sizes[windows].sum()).item()
 
-# %% ../nbs/24_scale.ipynb #7f823802
+# %% ../nbs/24_scale.ipynb #24-1c879032
 def documents(
     config: RunConfig,  # `data` says which
 ) -> Iterator[str]:
@@ -270,7 +269,7 @@ def _hub_documents(name):
             f"a column 'text', got {name!r} ({type(e).__name__}: {e})"
         ) from None
 
-# %% ../nbs/24_scale.ipynb #2e0e0eec
+# %% ../nbs/24_scale.ipynb #24-78fa2724
 @dataclass(repr=False)
 class Vocabulary:
     "What the tokens of a run mean."
@@ -317,8 +316,31 @@ def find_vocabulary(
 
 _LEARN = 1_000_000  # characters of which pairs are learnt
 
-# %% ../nbs/24_scale.ipynb #ea0ad0dd
+# %% ../nbs/24_scale.ipynb #24-099d1baa
 _END = "<|endoftext|>"
+_KINDS = {  # of tokenizers: what makes each again, and from what
+    "CharTokenizer": (CharTokenizer, "symbols"),
+    "ByteTokenizer": (lambda nothing: ByteTokenizer(), None),
+    "PairTokenizer": (PairTokenizer, "merges"),
+    "HubTokenizer": (lambda text: HubTokenizer(text), "text"),
+}
+
+
+def _as_notes(vocabulary):
+    "What JSON can hold of a vocabulary."
+    notes = {k: getattr(vocabulary, k) for k in ("K", "end", "sizes")}
+    kind = type(vocabulary.tokenizer).__name__
+    made_of = _KINDS[kind][1] if kind in _KINDS else None
+    content = getattr(vocabulary.tokenizer, made_of) if made_of else None
+    return {**notes, "kind": kind, "content": content}
+
+
+def _from_notes(notes):
+    "The vocabulary again."
+    kind, tokenizer = notes["kind"], None
+    if kind in _KINDS:
+        tokenizer = _KINDS[kind][0](notes["content"])
+    return Vocabulary(tokenizer, notes["K"], notes["end"], notes["sizes"])
 
 
 @lru_cache(maxsize=2)
@@ -365,8 +387,12 @@ def _hub_vocabulary(name):
     sizes[end] = 0
     return Vocabulary(HubTokenizer(found.to_str()), K, end, sizes)
 
-# %% ../nbs/24_scale.ipynb #f6d7e798
-_MADE_FROM = ("data", "tokenizer", "symbols", "limit")
+# %% ../nbs/24_scale.ipynb #24-00e95521
+def _made_from(config):
+    "What decides the tokens; a file by its name, wherever it lies."
+    made = {k: getattr(config, k) for k in ("tokenizer", "symbols", "limit")}
+    named = config.data == "plays" or config.data.startswith("hub:")
+    return {**made, "data": config.data if named else Path(config.data).name}
 
 
 def _write_tokens(config, folder):
@@ -388,8 +414,10 @@ def _write_tokens(config, folder):
             if config.limit and many >= config.limit:
                 break
     part.replace(folder / "tokens.bin")
-    made_from = {name: getattr(config, name) for name in _MADE_FROM}
-    notes = {"made_from": made_from, "vocabulary": _as_json(vocabulary)}
+    notes = {
+        "made_from": _made_from(config),
+        "vocabulary": _as_notes(vocabulary),
+    }
     write_atomically(folder / "tokens.json", json.dumps(notes).encode())
 
 
@@ -403,14 +431,14 @@ def prepare(
     if not (folder / "tokens.json").exists():
         _write_tokens(config, folder)
     notes = json.loads((folder / "tokens.json").read_text(encoding="utf-8"))
-    for name in _MADE_FROM:
-        there, here = notes["made_from"][name], getattr(config, name)
+    for name, here in _made_from(config).items():
+        there = notes["made_from"][name]
         if there != here:
             raise ValueError(
                 f"folder: {folder.name} holds tokens made with {name} = "
                 f"{there!r}, here it is {here!r}; take another folder"
             )
-    return open_tokens(folder / "tokens.bin"), _from_json(notes["vocabulary"])
+    return open_tokens(folder / "tokens.bin"), _from_notes(notes["vocabulary"])
 
 
 def _token_file(config):
@@ -425,7 +453,7 @@ def _token_file(config):
         )
     return tokens, Vocabulary(None, config.symbols, None, [])
 
-# %% ../nbs/24_scale.ipynb #eb327f70
+# %% ../nbs/24_scale.ipynb #24-0d187a32
 @dataclass
 class TextD3PM(D3PM):
     "D3PM of chapter 10 for texts, which have no labels."
@@ -474,9 +502,14 @@ def build(
     kind = {"uniform": ScoreEntropy, "flow": FlowMatching}[config.system]
     return net, kind(letters)
 
-# %% ../nbs/24_scale.ipynb #231763cd
+# %% ../nbs/24_scale.ipynb #24-7e9aacc3
 class _BlocksNet(BlockNet):
     "A `BlockNet` whose call with a clean text is `both`."
+
+    def __call__(self, x_t, t=None, y=None, clean=None):
+        if clean is None:
+            return super().__call__(x_t, t, y)
+        return nn.Module.__call__(self, x_t, t, y, clean)
 
     def forward(self, x_t, t=None, y=None, clean=None):
         if clean is None:
@@ -492,7 +525,7 @@ class _Blocks(BlockText):
         logits = model(x_t, None, None, x_0)
         return check_logits(logits, x_t, self.kernel.K)
 
-# %% ../nbs/24_scale.ipynb #fab598df
+# %% ../nbs/24_scale.ipynb #24-a627b2ea
 def shares(
     batch_size: int,  # windows of an update
     processes: int,
@@ -506,7 +539,7 @@ def shares(
         )
     return torch.arange(batch_size).view(processes, accumulate, -1)
 
-# %% ../nbs/24_scale.ipynb #3d3fc8ee
+# %% ../nbs/24_scale.ipynb #24-5039c4eb
 def train(
     config: RunConfig,
     progress: bool = True,  # show a bar: steps, time left, loss, bits
@@ -544,7 +577,7 @@ def train(
     accelerator.wait_for_everyone()
     return report
 
-# %% ../nbs/24_scale.ipynb #76edc244
+# %% ../nbs/24_scale.ipynb #24-10d0d967
 def _judged(held, config):
     "So many windows of the held-out text, spread over it."
     rows = windows(held, config.length, config.length)
@@ -591,14 +624,14 @@ def _report(config, result, accelerator, net):
 def _finish(config, report, net, vocabulary):
     "report.json, and the weights with all that is needed to use them."
     folder = Path(config.folder)
-    said = asdict(config) | {"folder": ".", "data": Path(config.data).name}
-    notes = {"config": said, "vocabulary": _as_json(vocabulary)}
+    said = asdict(config) | {"folder": ".", "data": _made_from(config)["data"]}
+    notes = {"config": said, "vocabulary": _as_notes(vocabulary)}
     notes["report"] = report
     write_tensors(folder / "weights.safetensors", plain_state(net), notes)
     text = json.dumps(report, indent=1)
     write_atomically(folder / "report.json", text.encode())
 
-# %% ../nbs/24_scale.ipynb #8f35f89f
+# %% ../nbs/24_scale.ipynb #24-6cd26581
 def main(
     words: list[str] | None = None,  # None: those of the command line
 ):
@@ -611,9 +644,22 @@ def main(
     except (ValueError, TypeError, OSError, ImportError) as e:
         sys.exit(f"scale: {e}")
 
-# %% ../nbs/24_scale.ipynb #0f7a2356
+# %% ../nbs/24_scale.ipynb #24-a5b3605a
 if __name__ == "__main__" and "__file__" in globals():  # as a command
     # the classes of the package, and not those of `__main__`
     from discrete_diffusion.scale import main
 
     main()
+
+# %% ../nbs/24_scale.ipynb #24-2c1ddc4c
+def load_run(
+    folder: str | Path,  # of a finished run
+) -> tuple[nn.Module, object, Vocabulary]:  # network, system, vocabulary
+    "What a run has trained. ValueError if the file is damaged."
+    tensors, notes = read_tensors(Path(folder) / "weights.safetensors")
+    vocabulary = _from_notes(notes["vocabulary"])
+    net, system = build(RunConfig(**notes["config"]), vocabulary.K)
+    net.load_state_dict(tensors)
+    if getattr(system, "reads", None) is not None:
+        net.reads = system.reads
+    return net.eval(), system, vocabulary
