@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SYSTEMS', 'PRECISIONS', 'RunConfig', 'read_config', 'pack', 'merge', 'PairTokenizer', 'find_pairs', 'bits_per_byte',
            'documents', 'Vocabulary', 'find_vocabulary', 'HubTokenizer', 'prepare', 'TextD3PM', 'build', 'shares',
-           'train', 'main', 'load_run']
+           'train', 'main', 'load_run', 'Cost', 'predict']
 
 # %% ../nbs/24_scale.ipynb #24-e78edd55
 import difflib, importlib, json, sys, tomllib
@@ -481,26 +481,37 @@ def build(
     frequencies: Tensor | None = None,  # (K,) what the network says at first
 ) -> tuple[nn.Module, object]:  # network and system
     "A fresh network, the same on every machine, and what it is trained for."
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return _network(config, K, frequencies), _system(config, K)
+
+
+def _network(config, K, frequencies=None):
     sizes = {
         name: getattr(config, name) for name in ("width", "heads", "depth")
     }
     sizes["frequencies"] = frequencies
+    if config.system == "blocks":
+        return _BlocksNet(K, config.block, **sizes)
+    if config.system == "masked":
+        return TextNet(K, K + 1, **sizes)
+    if config.system == "next":
+        return TextNet(K, K + 1, causal=True, **sizes)
+    return TextNet(K, K, time=True, **sizes)
+
+
+def _system(config, K):
     masks = Absorbing(K, linear_schedule())
     letters = Uniform(K, polynomial_schedule(1.5))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        if config.system == "masked":
-            return TextNet(K, K + 1, **sizes), MaskedText(masks)
-        if config.system == "next":
-            return TextNet(K, K + 1, causal=True, **sizes), NextLetter(K)
-        if config.system == "blocks":
-            net = _BlocksNet(K, config.block, **sizes)
-            return net, _Blocks(masks, config.block)
-        net = TextNet(K, K, time=True, **sizes)
-    if config.system == "d3pm":
-        return net, TextD3PM(Uniform(K, cosine_schedule()), T=100)
-    kind = {"uniform": ScoreEntropy, "flow": FlowMatching}[config.system]
-    return net, kind(letters)
+    made = {
+        "masked": lambda: MaskedText(masks),
+        "uniform": lambda: ScoreEntropy(letters),
+        "flow": lambda: FlowMatching(letters),
+        "d3pm": lambda: TextD3PM(Uniform(K, cosine_schedule()), T=100),
+        "next": lambda: NextLetter(K),
+        "blocks": lambda: _Blocks(masks, config.block),
+    }
+    return made[config.system]()
 
 # %% ../nbs/24_scale.ipynb #24-7e9aacc3
 class _BlocksNet(BlockNet):
@@ -663,3 +674,51 @@ def load_run(
     if getattr(system, "reads", None) is not None:
         net.reads = system.reads
     return net.eval(), system, vocabulary
+
+# %% ../nbs/24_scale.ipynb #24-ff6342c0
+@dataclass
+class Cost:
+    "What an update costs."
+
+    parameters: int  # weights of the network
+    flops: int  # of the matrix products of an update
+    state: int  # bytes of weights, their gradients, averages and optimiser
+    logits: int  # bytes of one piece's answers in float32, once
+
+    def seconds(
+        self,
+        rate: float,  # flops a second, of all devices together
+    ) -> float:  # of an update
+        "Time of an update at this rate."
+        return self.flops / rate
+
+
+def predict(
+    config: RunConfig,
+    K: int,  # symbols
+    processes: int = 1,
+) -> Cost:
+    "The cost of an update, from the file alone."
+    with torch.device("meta"):
+        net = _network(config, K)
+    both = 2 if config.system == "blocks" else 1  # noisy and clean text
+    L = config.length * both
+    tokens = config.batch_size * L
+    flops = 3 * 4 * L * config.width * config.depth * tokens
+    matrices, adam = [], 0
+    for name, p in net.named_parameters():
+        timed = "film" in name or name.startswith("time.")
+        used = config.batch_size if timed else tokens
+        inner = name.startswith("blocks.") and p.ndim == 2 and not timed
+        if inner and "near" not in name:
+            matrices.append(sorted(p.shape))
+        else:
+            adam += p.numel()
+        if p.ndim == 2 and "emb" not in name and "near" not in name:
+            flops += 6 * p.numel() * used
+    muon = sum(5 * (4 * r * r * c + 2 * r**3) for r, c in matrices)
+    many = sum(p.numel() for p in net.parameters())
+    rows = tokens // (processes * config.accumulate)
+    return Cost(
+        many, flops + muon, 4 * (4 * many + adam), 4 * rows * net.outputs
+    )
