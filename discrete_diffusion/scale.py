@@ -453,6 +453,29 @@ def _token_file(config):
         )
     return tokens, Vocabulary(None, config.symbols, None, [])
 
+# %% ../nbs/24_scale.ipynb #24-7e9aacc3
+class _BlocksNet(BlockNet):
+    "A `BlockNet` whose call with a clean text is `both`."
+
+    def __call__(self, x_t, t=None, y=None, clean=None):
+        if clean is None:
+            return super().__call__(x_t, t, y)
+        return nn.Module.__call__(self, x_t, t, y, clean)
+
+    def forward(self, x_t, t=None, y=None, clean=None):
+        if clean is None:
+            return super().forward(x_t, t, y)
+        return self.both(x_t, clean)
+
+
+@dataclass
+class _Blocks(BlockText):
+    "Blocks that ask by a call."
+
+    def ask(self, model, x_t, x_0):
+        logits = model(x_t, None, None, x_0)
+        return check_logits(logits, x_t, self.kernel.K)
+
 # %% ../nbs/24_scale.ipynb #24-0d187a32
 @dataclass
 class TextD3PM(D3PM):
@@ -513,29 +536,6 @@ def _system(config, K):
     }
     return made[config.system]()
 
-# %% ../nbs/24_scale.ipynb #24-7e9aacc3
-class _BlocksNet(BlockNet):
-    "A `BlockNet` whose call with a clean text is `both`."
-
-    def __call__(self, x_t, t=None, y=None, clean=None):
-        if clean is None:
-            return super().__call__(x_t, t, y)
-        return nn.Module.__call__(self, x_t, t, y, clean)
-
-    def forward(self, x_t, t=None, y=None, clean=None):
-        if clean is None:
-            return super().forward(x_t, t, y)
-        return self.both(x_t, clean)
-
-
-@dataclass
-class _Blocks(BlockText):
-    "Blocks that ask by a call."
-
-    def ask(self, model, x_t, x_0):
-        logits = model(x_t, None, None, x_0)
-        return check_logits(logits, x_t, self.kernel.K)
-
 # %% ../nbs/24_scale.ipynb #24-a627b2ea
 def shares(
     batch_size: int,  # windows of an update
@@ -549,44 +549,6 @@ def shares(
             f"{processes} x {accumulate}, got {batch_size}"
         )
     return torch.arange(batch_size).view(processes, accumulate, -1)
-
-# %% ../nbs/24_scale.ipynb #24-5039c4eb
-def train(
-    config: RunConfig,
-    progress: bool = True,  # show a bar: steps, time left, loss, bits
-) -> dict:  # the report; without bits in processes other than the first
-    """A run, from its texts to its weights, in this process or in all that a
-    launcher has started. Goes on where an earlier start was stopped."""
-    accelerator = _start_accelerator(PRECISIONS[config.precision])
-    with accelerator.main_process_first():
-        tokens, vocabulary = prepare(config)
-    cut = int(0.9 * len(tokens))
-    rows = windows(tokens[:cut], config.length, config.stride or config.length)
-    judged = _judged(tokens[cut:], config)
-    first = tokens[: min(cut, 10_000_000)]
-    net, system = build(
-        config, vocabulary.K, letter_frequencies(first, vocabulary.K)
-    )
-    result = fit(
-        net,
-        system.loss,
-        rows,
-        config.training(),
-        noise=_noise_of(system, config.seed, config.steps),
-        optimizers=text_optimizers(net),
-        validate=lambda model: _bits(system, model, judged).total,
-        folder=Path(config.folder) / "checkpoints",
-        accelerator=accelerator,
-        progress=progress,
-    )
-    if config.ema:
-        result.ema.copy_to(net)
-    report = _report(config, result, accelerator, net)
-    if accelerator.is_main_process:
-        report |= _judgement(system, net, judged, vocabulary)
-        _finish(config, report, net, vocabulary)
-    accelerator.wait_for_everyone()
-    return report
 
 # %% ../nbs/24_scale.ipynb #24-10d0d967
 def _judged(held, config):
@@ -642,6 +604,44 @@ def _finish(config, report, net, vocabulary):
     text = json.dumps(report, indent=1)
     write_atomically(folder / "report.json", text.encode())
 
+# %% ../nbs/24_scale.ipynb #24-5039c4eb
+def train(
+    config: RunConfig,
+    progress: bool = True,  # show a bar: steps, time left, loss, bits
+) -> dict:  # the report; without bits in processes other than the first
+    """A run, from its texts to its weights, in this process or in all that a
+    launcher has started. Goes on where an earlier start was stopped."""
+    accelerator = _start_accelerator(PRECISIONS[config.precision])
+    with accelerator.main_process_first():
+        tokens, vocabulary = prepare(config)
+    cut = int(0.9 * len(tokens))
+    rows = windows(tokens[:cut], config.length, config.stride or config.length)
+    judged = _judged(tokens[cut:], config)
+    first = tokens[: min(cut, 10_000_000)]
+    net, system = build(
+        config, vocabulary.K, letter_frequencies(first, vocabulary.K)
+    )
+    result = fit(
+        net,
+        system.loss,
+        rows,
+        config.training(),
+        noise=_noise_of(system, config.seed, config.steps),
+        optimizers=text_optimizers(net),
+        validate=lambda model: _bits(system, model, judged).total,
+        folder=Path(config.folder) / "checkpoints",
+        accelerator=accelerator,
+        progress=progress,
+    )
+    if config.ema:
+        result.ema.copy_to(net)
+    report = _report(config, result, accelerator, net)
+    if accelerator.is_main_process:
+        report |= _judgement(system, net, judged, vocabulary)
+        _finish(config, report, net, vocabulary)
+    accelerator.wait_for_everyone()
+    return report
+
 # %% ../nbs/24_scale.ipynb #24-6cd26581
 def main(
     words: list[str] | None = None,  # None: those of the command line
@@ -658,9 +658,7 @@ def main(
 # %% ../nbs/24_scale.ipynb #24-a5b3605a
 if __name__ == "__main__" and "__file__" in globals():  # as a command
     # the classes of the package, and not those of `__main__`
-    from discrete_diffusion.scale import main
-
-    main()
+    importlib.import_module(__spec__.name).main()
 
 # %% ../nbs/24_scale.ipynb #24-2c1ddc4c
 def load_run(
