@@ -32,6 +32,21 @@ from .flow import *
 from .blocks import *
 from .checkpoints import _start_accelerator, plain_state
 
+# %% ../nbs/24_scale.ipynb #24-9f2e154f
+def _check_kind(value, kind, name):
+    "Refuse a value of another type; a whole number may stand for any number."
+    if type(value) is not kind and (kind, type(value)) != (float, int):
+        raise TypeError(
+            f"{name}: expected {kind.__name__}, got {type(value).__name__} "
+            f"{value!r}"
+        )
+
+
+def _check_word(value, known, name):
+    if value not in known:
+        words = ", ".join(map(repr, known))
+        raise ValueError(f"{name}: expected one of {words}, got {value!r}")
+
 # %% ../nbs/24_scale.ipynb #24-39fa1d0e
 SYSTEMS = ("masked", "uniform", "flow", "d3pm", "next", "blocks")
 PRECISIONS = {"float32": "no", "bf16": "bf16"}
@@ -88,20 +103,25 @@ class RunConfig:
         said.update(lr=0.02, clip=float("inf"), weight_decay=0.0)
         return TrainConfig(**said, mixed_precision=PRECISIONS[self.precision])
 
+# %% ../nbs/24_scale.ipynb #24-ec1efa41
+def _check_keys(said, name):
+    "Refuse keys that are unknown, and say which one is missing."
+    known = [f.name for f in fields(RunConfig)]
+    for key in said:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f" (did you mean '{near[0]}'?)" if near else ""
+            raise ValueError(
+                f"{name}: unknown key '{key}'{hint}; known are "
+                f"{', '.join(known)}"
+            )
+    for f in fields(RunConfig):
+        if f.default is MISSING and f.name not in said:
+            raise ValueError(f"{name}: the key '{f.name}' is missing")
 
-def _check_kind(value, kind, name):
-    "Refuse a value of another type; a whole number may stand for any number."
-    if type(value) is not kind and (kind, type(value)) != (float, int):
-        raise TypeError(
-            f"{name}: expected {kind.__name__}, got {type(value).__name__} "
-            f"{value!r}"
-        )
 
-
-def _check_word(value, known, name):
-    if value not in known:
-        words = ", ".join(map(repr, known))
-        raise ValueError(f"{name}: expected one of {words}, got {value!r}")
+def _is_path(key, value):
+    return key == "folder" or not (value == "plays" or value[:4] == "hub:")
 
 # %% ../nbs/24_scale.ipynb #24-67179da6
 def read_config(
@@ -113,26 +133,11 @@ def read_config(
         said = tomllib.loads(read_text(path))
     except tomllib.TOMLDecodeError as e:
         raise ValueError(f"{path.name}: no TOML ({e})") from None
-    known = [f.name for f in fields(RunConfig)]
-    for key in said:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f" (did you mean '{near[0]}'?)" if near else ""
-            raise ValueError(
-                f"{path.name}: unknown key '{key}'{hint}; known are "
-                f"{', '.join(known)}"
-            )
-    for f in fields(RunConfig):
-        if f.default is MISSING and f.name not in said:
-            raise ValueError(f"{path.name}: the key '{f.name}' is missing")
+    _check_keys(said, path.name)
     for key in ("folder", "data"):
         if isinstance(said.get(key), str) and _is_path(key, said[key]):
             said[key] = str(path.parent / said[key])
     return RunConfig(**said)
-
-
-def _is_path(key, value):
-    return key == "folder" or not (value == "plays" or value[:4] == "hub:")
 
 # %% ../nbs/24_scale.ipynb #24-3829ab0b
 def pack(
@@ -232,20 +237,7 @@ def bits_per_byte(
     paid = each.double().sum() * windows.shape[1]
     return (paid / sizes[windows].sum()).item()
 
-# %% ../nbs/24_scale.ipynb #24-1c879032
-def documents(
-    config: RunConfig,  # `data` says which
-) -> Iterator[str]:
-    "The texts of a run, one after another."
-    if config.data == "plays":
-        for path in _play_files():
-            yield _script(path.read_text(encoding="utf-8-sig"))
-    elif config.data.startswith("hub:"):
-        yield from _hub_documents(config.data[4:])
-    else:
-        yield read_text(config.data)
-
-
+# %% ../nbs/24_scale.ipynb #24-df26a9be
 def _library(name):
     "A library that is loaded only when it is asked for."
     try:
@@ -268,6 +260,19 @@ def _hub_documents(name):
             "data: expected a data set of the hub with a split 'train' and "
             f"a column 'text', got {name!r} ({type(e).__name__}: {e})"
         ) from None
+
+# %% ../nbs/24_scale.ipynb #24-1c879032
+def documents(
+    config: RunConfig,  # `data` says which
+) -> Iterator[str]:
+    "The texts of a run, one after another."
+    if config.data == "plays":
+        for path in _play_files():
+            yield _script(path.read_text(encoding="utf-8-sig"))
+    elif config.data.startswith("hub:"):
+        yield from _hub_documents(config.data[4:])
+    else:
+        yield read_text(config.data)
 
 # %% ../nbs/24_scale.ipynb #24-78fa2724
 @dataclass(repr=False)
@@ -294,7 +299,7 @@ class Vocabulary:
         texts = [self.tokenizer.decode(p[p != self.end]) for p in parts]
         return "\n".join(texts)
 
-
+# %% ../nbs/24_scale.ipynb #24-55ec7ccd
 def find_vocabulary(
     config: RunConfig,  # `tokenizer` says which
 ) -> Vocabulary:
@@ -387,7 +392,7 @@ def _hub_vocabulary(name):
     sizes[end] = 0
     return Vocabulary(HubTokenizer(found.to_str()), K, end, sizes)
 
-# %% ../nbs/24_scale.ipynb #24-00e95521
+# %% ../nbs/24_scale.ipynb #24-3dcf68f4
 def _made_from(config):
     "What decides the tokens; a file by its name, wherever it lies."
     made = {k: getattr(config, k) for k in ("tokenizer", "symbols", "limit")}
@@ -421,6 +426,19 @@ def _write_tokens(config, folder):
     write_atomically(folder / "tokens.json", json.dumps(notes).encode())
 
 
+def _token_file(config):
+    "A file of tokens as it is; its vocabulary is a number in the file."
+    tokens, most = open_tokens(config.data), 0
+    for piece in tokens.split(1 << 24):
+        most = max(most, int(piece.long().max()))
+    if most >= config.symbols:
+        raise ValueError(
+            f"symbols: expected more than {most}, the largest token in "
+            f"{Path(config.data).name}, got {config.symbols}"
+        )
+    return tokens, Vocabulary(None, config.symbols, None, [])
+
+# %% ../nbs/24_scale.ipynb #24-e6144a30
 def prepare(
     config: RunConfig,
 ) -> tuple[Tensor, Vocabulary]:  # (n,) memory-mapped
@@ -440,20 +458,7 @@ def prepare(
             )
     return open_tokens(folder / "tokens.bin"), _from_notes(notes["vocabulary"])
 
-
-def _token_file(config):
-    "A file of tokens as it is; its vocabulary is a number in the file."
-    tokens, most = open_tokens(config.data), 0
-    for piece in tokens.split(1 << 24):
-        most = max(most, int(piece.long().max()))
-    if most >= config.symbols:
-        raise ValueError(
-            f"symbols: expected more than {most}, the largest token in "
-            f"{Path(config.data).name}, got {config.symbols}"
-        )
-    return tokens, Vocabulary(None, config.symbols, None, [])
-
-# %% ../nbs/24_scale.ipynb #24-7e9aacc3
+# %% ../nbs/24_scale.ipynb #24-e5ef7447
 class _BlocksNet(BlockNet):
     "A `BlockNet` whose call with a clean text is `both`."
 
@@ -476,7 +481,7 @@ class _Blocks(BlockText):
         logits = model(x_t, None, None, x_0)
         return check_logits(logits, x_t, self.kernel.K)
 
-# %% ../nbs/24_scale.ipynb #24-0d187a32
+# %% ../nbs/24_scale.ipynb #24-f70796ad
 @dataclass
 class TextD3PM(D3PM):
     "D3PM of chapter 10 for texts, which have no labels."
@@ -496,17 +501,6 @@ class TextD3PM(D3PM):
         return bits_per_dim(
             model, self.kernel, x_0, self.T, None, passes, **how
         )
-
-
-def build(
-    config: RunConfig,  # system, sizes, seed
-    K: int,  # symbols
-    frequencies: Tensor | None = None,  # (K,) what the network says at first
-) -> tuple[nn.Module, object]:  # network and system
-    "A fresh network, the same on every machine, and what it is trained for."
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        return _network(config, K, frequencies), _system(config, K)
 
 
 def _network(config, K, frequencies=None):
@@ -535,6 +529,17 @@ def _system(config, K):
         "blocks": lambda: _Blocks(masks, config.block),
     }
     return made[config.system]()
+
+# %% ../nbs/24_scale.ipynb #24-14777c77
+def build(
+    config: RunConfig,  # system, sizes, seed
+    K: int,  # symbols
+    frequencies: Tensor | None = None,  # (K,) what the network says at first
+) -> tuple[nn.Module, object]:  # network and system
+    "A fresh network, the same on every machine, and what it is trained for."
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return _network(config, K, frequencies), _system(config, K)
 
 # %% ../nbs/24_scale.ipynb #24-a627b2ea
 def shares(
