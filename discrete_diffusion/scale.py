@@ -5,17 +5,18 @@
 # %% auto #0
 __all__ = ['SYSTEMS', 'PRECISIONS', 'RunConfig', 'read_config', 'pack', 'merge', 'PairTokenizer', 'find_pairs', 'bits_per_byte',
            'documents', 'Vocabulary', 'find_vocabulary', 'HubTokenizer', 'prepare', 'TextD3PM', 'build', 'shares',
-           'train', 'main', 'load_run', 'Cost', 'predict']
+           'train', 'main', 'load_run', 'Cost', 'predict', 'nats_in_parts']
 
 # %% ../nbs/24_scale.ipynb #24-e78edd55
 import difflib, importlib, json, sys, tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
+from torch.utils.checkpoint import checkpoint
 from .core import *
 from .data import *
 from .data import _play_files, _script
@@ -78,6 +79,7 @@ class RunConfig:
     accumulate: int = 1  # pieces into which each process cuts its share
     warmup: float = 0.0  # share of the steps in which the rates rise
     ema: float = 0.0  # decay of the averaged weights; 0 does not average
+    rows: int = 0  # tokens of "masked" answered at a time; 0: all of a piece
     precision: str = "float32"  # or "bf16"
     seed: int = 0  # of the network's start, the order and all noise
     checkpoint_every: int = 100  # steps
@@ -92,9 +94,15 @@ class RunConfig:
         if not self.tokenizer.startswith("hub:"):
             own = ("characters", "bytes", "pairs", "hub:NAME")
             _check_word(self.tokenizer, own, "tokenizer")
-        least = dict(length=1, symbols=2, block=1, held=2, limit=0, stride=0)
+        least = dict(length=1, symbols=2, block=1, held=2)
+        least.update(limit=0, stride=0, rows=0)
         for name, n in least.items():
             check_count(getattr(self, name), name, n)
+        if self.rows and self.system != "masked":
+            raise ValueError(
+                f"rows: expected 0 for the system {self.system!r}, "
+                f"got {self.rows}"
+            )
         self.training()  # checks the rest
 
     def training(self) -> TrainConfig:
@@ -481,7 +489,51 @@ class _Blocks(BlockText):
         logits = model(x_t, None, None, x_0)
         return check_logits(logits, x_t, self.kernel.K)
 
-# %% ../nbs/24_scale.ipynb #24-f70796ad
+# %% ../nbs/24_scale.ipynb #24-1d97696c
+class _PartsHead(nn.Linear):
+    "A head that, told the true symbols, says what they cost."
+
+    clean, rows = None, 0
+
+    def forward(self, h):
+        if self.clean is None:
+            return super().forward(h)
+        return nats_in_parts(h, super().forward, self.clean, self.rows)
+
+
+class _PartsNet(TextNet):
+    "A `TextNet` whose call with a clean text gives nats, (batch, L)."
+
+    def __init__(self, rows, *sizes, **more):
+        super().__init__(*sizes, **more)
+        head = _PartsHead(self.head.in_features, self.outputs)
+        head.load_state_dict(self.head.state_dict())
+        head.rows, self.head = rows, head
+
+    def __call__(self, x_t, t=None, y=None, clean=None):
+        if clean is None:
+            return super().__call__(x_t, t, y)
+        return nn.Module.__call__(self, x_t, t, y, clean)
+
+    def forward(self, x_t, t=None, y=None, clean=None):
+        self.head.clean = clean
+        try:
+            return super().forward(x_t, t, y)
+        finally:
+            self.head.clean = None
+
+
+@dataclass
+class _PartsMasked(MaskedText):
+    "Masks, and a network that says what the true symbols cost."
+
+    def loss(self, model, x_0, x_t, weight):
+        nats = model(x_t, None, None, x_0)
+        of_masks = (nats * (x_t == self.kernel.mask)).mean(1)
+        scale = (2 - self.power) * weight.float().to(nats.device) ** self.power
+        return {"loss": scale * of_masks, "t": 1 / weight}
+
+
 @dataclass
 class TextD3PM(D3PM):
     "D3PM of chapter 10 for texts, which have no labels."
@@ -510,6 +562,8 @@ def _network(config, K, frequencies=None):
     sizes["frequencies"] = frequencies
     if config.system == "blocks":
         return _BlocksNet(K, config.block, **sizes)
+    if config.rows:
+        return _PartsNet(config.rows, K, K + 1, **sizes)
     if config.system == "masked":
         return TextNet(K, K + 1, **sizes)
     if config.system == "next":
@@ -521,7 +575,7 @@ def _system(config, K):
     masks = Absorbing(K, linear_schedule())
     letters = Uniform(K, polynomial_schedule(1.5))
     made = {
-        "masked": lambda: MaskedText(masks),
+        "masked": lambda: (_PartsMasked if config.rows else MaskedText)(masks),
         "uniform": lambda: ScoreEntropy(letters),
         "flow": lambda: FlowMatching(letters),
         "d3pm": lambda: TextD3PM(Uniform(K, cosine_schedule()), T=100),
@@ -725,3 +779,19 @@ def predict(
     return Cost(
         many, flops + muon, 4 * (4 * many + adam), 4 * rows * net.outputs
     )
+
+# %% ../nbs/24_scale.ipynb #24-3c2a616c
+def nats_in_parts(
+    h: Tensor,  # (batch, L, width) what the head reads
+    head: Callable,  # (tokens, width) -> logits (tokens, K)
+    x_0: Tensor,  # (batch, L) clean states
+    rows: int,  # tokens of a part
+) -> Tensor:  # (batch, L) nats
+    "`cross_entropy(head(h), x_0)`, a part at a time, there and back."
+
+    def cost(h, x_0):
+        return cross_entropy(head(h), x_0)
+
+    parts = zip(h.flatten(0, -2).split(rows), x_0.flatten().split(rows))
+    nats = [checkpoint(cost, *p, use_reentrant=False) for p in parts]
+    return torch.cat(nats).view(x_0.shape)

@@ -35,15 +35,14 @@ for path in sys.argv[1:]:
 """
 DIES = """\
 import os, pathlib, runpy, signal, sys, threading, time
+late = float(sys.argv.pop())
 def die():
     while not list(pathlib.Path("run").glob("checkpoints/step-*")):
         time.sleep(0.01)
-    time.sleep(float(sys.argv.pop()))
+    time.sleep(late)
     os.kill(os.getpid(), signal.SIGKILL)
 if os.environ["RANK"] == os.environ["WHO"]:
     threading.Thread(target=die, daemon=True).start()
-else:
-    sys.argv.pop()
 runpy.run_module("discrete_diffusion.scale", run_name="__main__")
 """
 
