@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SYSTEMS', 'PRECISIONS', 'RunConfig', 'read_config', 'pack', 'merge', 'PairTokenizer', 'find_pairs', 'bits_per_byte',
            'documents', 'Vocabulary', 'find_vocabulary', 'HubTokenizer', 'prepare', 'TextD3PM', 'build', 'shares',
-           'train', 'main', 'load_run', 'Cost', 'predict', 'nats_in_parts']
+           'train', 'main', 'load_run', 'Cost', 'predict', 'nats_in_parts', 'model_card', 'push_run']
 
 # %% ../nbs/24_scale.ipynb #24-e78edd55
 import difflib, importlib, json, sys, tomllib
@@ -721,9 +721,11 @@ if __name__ == "__main__" and "__file__" in globals():  # as a command
 
 # %% ../nbs/24_scale.ipynb #24-2c1ddc4c
 def load_run(
-    folder: str | Path,  # of a finished run
+    folder: str | Path,  # of a finished run, or "hub:OWNER/NAME"
 ) -> tuple[nn.Module, object, Vocabulary]:  # network, system, vocabulary
     "What a run has trained. ValueError if the file is damaged."
+    if str(folder).startswith("hub:"):
+        folder = _library("huggingface_hub").snapshot_download(folder[4:])
     tensors, notes = read_tensors(Path(folder) / "weights.safetensors")
     vocabulary = _from_notes(notes["vocabulary"])
     net, system = build(RunConfig(**notes["config"]), vocabulary.K)
@@ -795,3 +797,47 @@ def nats_in_parts(
     parts = zip(h.flatten(0, -2).split(rows), x_0.flatten().split(rows))
     nats = [checkpoint(cost, *p, use_reentrant=False) for p in parts]
     return torch.cat(nats).view(x_0.shape)
+
+# %% ../nbs/24_scale.ipynb #24-115a5cbd
+def model_card(
+    folder: str | Path,  # of a finished run
+) -> str:  # Markdown
+    "What a run's weights are, from its own record."
+    _, notes = read_tensors(Path(folder) / "weights.safetensors")
+    said, told = notes["config"], notes["report"]
+    system = _system(RunConfig(**said), notes["vocabulary"]["K"])
+    most = "" if told["exact"] else "at most "
+    bits = f"{most}{told['bits_per_token']:.4f} a token"
+    if "bits_per_byte" in told:
+        bits += f", {most}{told['bits_per_byte']:.4f} a byte"
+    rows = {
+        "system": said["system"],
+        "the network's answer": getattr(system, "reads", "the next token"),
+        "parameters": f"{told['parameters']:,}",
+        "vocabulary": f"{notes['vocabulary']['K']} symbols, "
+        f"{said['tokenizer']}",
+        "text": said["data"],
+        "updates": f"{told['step']:,} of {said['batch_size']} windows of "
+        f"{said['length']} tokens, {said['precision']}",
+        "bits on held-out windows": bits,
+        "processes": told["processes"],
+    }
+    table = "\n".join(f"| {k} | {v} |" for k, v in rows.items())
+    use = 'net, system, vocabulary = load_run("hub:OWNER/NAME")'
+    return (
+        "---\nlibrary_name: discrete_diffusion\n---\n\n"
+        f"# A discrete diffusion model\n\n| | |\n|---|---|\n{table}\n\n"
+        f"```python\nfrom discrete_diffusion.scale import *\n\n{use}\n```\n"
+    )
+
+
+def push_run(
+    folder: str | Path,  # of a finished run
+    name: str,  # OWNER/NAME on the hub; you must be logged in there
+):
+    "Weights, report and card to the Hugging Face hub; nothing else."
+    folder, hub = Path(folder), _library("huggingface_hub").HfApi()
+    write_atomically(folder / "README.md", model_card(folder).encode())
+    hub.create_repo(name, exist_ok=True)
+    files = ["weights.safetensors", "report.json", "README.md"]
+    hub.upload_folder(repo_id=name, folder_path=folder, allow_patterns=files)
