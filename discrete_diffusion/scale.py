@@ -7,8 +7,8 @@ __all__ = ['SYSTEMS', 'PRECISIONS', 'RunConfig', 'read_config', 'pack', 'merge',
            'documents', 'Vocabulary', 'find_vocabulary', 'HubTokenizer', 'prepare', 'TextD3PM', 'build', 'shares',
            'train', 'main', 'load_run', 'Cost', 'predict', 'nats_in_parts', 'model_card', 'push_run']
 
-# %% ../nbs/24_scale.ipynb #24-e78edd55
-import difflib, importlib, json, sys, tomllib
+# %% ../nbs/24_scale.ipynb #24-0ac0ad62
+import difflib, importlib, json, sys, tomllib, warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, asdict, dataclass, fields
 from functools import lru_cache
@@ -245,7 +245,18 @@ def bits_per_byte(
     paid = each.double().sum() * windows.shape[1]
     return (paid / sizes[windows].sum()).item()
 
-# %% ../nbs/24_scale.ipynb #24-df26a9be
+# %% ../nbs/24_scale.ipynb #24-1d408c98
+def _file_of(config):
+    "The path of the run's text or tokens."
+    path = Path(config.data)
+    if not path.is_file():
+        raise ValueError(
+            "data: expected 'plays', 'hub:OWNER/NAME' or a file of text or "
+            f"tokens, got {path.name!r}, which is none of them"
+        )
+    return path
+
+
 def _library(name):
     "A library that is loaded only when it is asked for."
     try:
@@ -280,7 +291,7 @@ def documents(
     elif config.data.startswith("hub:"):
         yield from _hub_documents(config.data[4:])
     else:
-        yield read_text(config.data)
+        yield read_text(_file_of(config))
 
 # %% ../nbs/24_scale.ipynb #24-78fa2724
 @dataclass(repr=False)
@@ -436,7 +447,7 @@ def _write_tokens(config, folder):
 
 def _token_file(config):
     "A file of tokens as it is; its vocabulary is a number in the file."
-    tokens, most = open_tokens(config.data), 0
+    tokens, most = open_tokens(_file_of(config)), 0
     for piece in tokens.split(1 << 24):
         most = max(most, int(piece.long().max()))
     if most >= config.symbols:
@@ -670,7 +681,8 @@ def train(
 ) -> dict:  # the report; without bits in processes other than the first
     """A run, from its texts to its weights, in this process or in all that a
     launcher has started. Goes on where an earlier start was stopped."""
-    accelerator = _start_accelerator(PRECISIONS[config.precision])
+    with warnings.catch_warnings(action="ignore"):  # `fit` warns, too
+        accelerator = _start_accelerator(PRECISIONS[config.precision])
     with accelerator.main_process_first():
         tokens, vocabulary = prepare(config)
     cut = int(0.9 * len(tokens))
@@ -711,7 +723,7 @@ def main(
         sys.exit("scale: expected one file, CONFIG.toml")
     try:
         train(read_config(words[0]))
-    except (ValueError, TypeError, OSError, ImportError) as e:
+    except (ValueError, TypeError, OSError, ImportError, ArithmeticError) as e:
         sys.exit(f"scale: {e}")
 
 # %% ../nbs/24_scale.ipynb #24-a5b3605a

@@ -9,7 +9,14 @@ import time
 import pytest
 import torch
 
-from discrete_diffusion.scale import SYSTEMS, RunConfig, train
+from discrete_diffusion.scale import (
+    SYSTEMS,
+    RunConfig,
+    predict,
+    read_config,
+    shares,
+    train,
+)
 from discrete_diffusion.training import read_tensors
 
 ONE = [sys.executable, "-m", "discrete_diffusion.scale"]
@@ -131,6 +138,24 @@ def test_the_command_wants_one_file(place):
     assert "expected a file of text" in done.stdout
 
 
+def test_the_other_launcher_warns_once(place):
+    "`accelerate launch` starts one process on a CPU without MPI."
+    code = "from accelerate.commands.accelerate_cli import main; main()"
+    words = [
+        "launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "-m",
+        "discrete_diffusion.scale",
+    ]
+    path = write(place, "run")
+    done = call(place, sys.executable, "-c", code, *words, path)
+    told = done.stdout.count("several processes were asked for")
+    report = json.loads((place / "run/report.json").read_text())
+    assert (told, report["processes"]) in ((1, 1), (0, 2))
+
+
 def test_a_run_that_has_ended_changes_nothing(place):
     path = write(place, "run")
     assert not call(place, *ONE, path).returncode
@@ -168,6 +193,21 @@ def test_a_dead_process_ends_the_others_and_the_run_goes_on(place, who):
     report = json.loads((place / "run/report.json").read_text())
     assert report["resumed_from"] > 0 and report["processes"] == 2
     assert same(weights(place / "run"), alone(place, "masked", 60))
+
+
+@pytest.mark.parametrize(
+    "name, processes", [("one", 1), ("eight", 8), ("sixty_four", 64)]
+)
+def test_the_files_for_large_machines(root, name, processes):
+    "They are read, and cut the same batch into the same pieces."
+    config = read_config(root / f"benchmarks/scale/{name}.toml")
+    plan = shares(config.batch_size, processes, config.accumulate)
+    assert plan.shape == (processes, 64 // processes, 8)
+    cost = predict(config, 50_257, processes)
+    assert 1e8 < cost.parameters < 2e8
+    assert f"# 512 windows an update = {processes} processes" in (
+        root / f"benchmarks/scale/{name}.toml"
+    ).read_text(encoding="utf-8")
 
 
 @pytest.mark.heavy
