@@ -318,7 +318,18 @@ class Vocabulary:
         texts = [self.tokenizer.decode(p[p != self.end]) for p in parts]
         return "\n".join(texts)
 
-# %% ../nbs/24_scale.ipynb #24-55ec7ccd
+# %% ../nbs/24_scale.ipynb #24-34526cfe
+def _beginning(texts, n):
+    "The first n characters of texts that may have no end."
+    parts, many = [], 0
+    for text in texts:
+        parts.append(text)
+        many += len(text)
+        if many >= n:
+            break
+    return "".join(parts)[:n]
+
+
 def find_vocabulary(
     config: RunConfig,  # `tokenizer` says which
 ) -> Vocabulary:
@@ -330,7 +341,7 @@ def find_vocabulary(
     elif kind == "bytes":
         tokenizer, sizes = ByteTokenizer(), [1] * 256
     elif kind == "pairs":
-        text = "".join(documents(config))[:_LEARN]
+        text = _beginning(documents(config), _LEARN)
         tokenizer = find_pairs(text, config.symbols - 1)
         sizes = [len(word) for word in tokenizer.spelled()]
     else:
