@@ -15,6 +15,7 @@ setup(
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),
     extras_require={"learn": cfg["learn_requirements"].split(), "text": cfg["text_requirements"].split(),
+                    "hub": cfg["hub_requirements"].split(),
                     "dev": (cfg["learn_requirements"] + " " + cfg["dev_requirements"]).split()},
     entry_points={"nbdev": [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]},
 )
