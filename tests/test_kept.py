@@ -94,7 +94,7 @@ def test_the_result_is_the_same(tmp_path, monkeypatch):
 def test_a_chapter_is_trained_once_for_all_its_runs(
     root, tmp_path, monkeypatch
 ):
-    "The notebook's own test, then solved, then as a learner's in both ways."
+    "The notebook's own test, then as a learner's."
     from check_exercises import PARTS
     from nbformat.v4 import new_markdown_cell
 
@@ -124,5 +124,5 @@ def test_a_chapter_is_trained_once_for_all_its_runs(
     folder = kept.folder_for(path.stem)
     assert complaint(path, folder=folder) is None
     assert log.read_text() == "." * 60
-    assert learners.both_ways(path) == 1
+    assert learners.one_chapter(path) == 1
     assert log.read_text() == "." * 60

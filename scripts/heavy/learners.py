@@ -67,13 +67,14 @@ def execute(nb, folder, progress):
 
 
 def printed(cell):
-    "What a cell printed, without times and addresses."
+    "What a cell printed, without times, addresses and the last digits."
     text = "".join(
         o.get("text", "")
         if o.output_type == "stream"
         else o.get("data", {}).get("text/plain", "")
         for o in cell.get("outputs", [])
     )
+    text = re.sub(r"\d\.\d{12,}", lambda m: f"{float(m[0]):.9f}", text)
     return CHANGES.sub("·", text)
 
 
