@@ -53,7 +53,8 @@ def posterior(
     s: Time,  # the earlier time
     t: Time,  # the later time
 ) -> Float[Tensor, "batch *shape N"]:
-    "q(x_s | x_t, x_0) for every x_s, any kernel. ValueError where x_0 cannot lead to x_t (D3PM, Eq. 3, for s = t - 1)."
+    """q(x_s | x_t, x_0) for every x_s, any kernel. ValueError where x_0 cannot
+    lead to x_t (D3PM, Eq. 3, for s = t - 1)."""
     return normalised(kernel.probs(x_0, s) * kernel.likelihood(x_t, s, t))
 
 # %% ../nbs/04_posterior.ipynb #916be8c5
@@ -65,7 +66,8 @@ def posterior_weights(
     s: Time,  # the earlier time
     t: Time,  # the later time
 ) -> Float[Tensor, "batch *shape 3"]:
-    "How much of q(x_s | x_t, x_0) lies on x_0, on x_t and on a fresh draw from pi. O(1) per token. TypeError for a kernel with laws of its own."
+    """How much of q(x_s | x_t, x_0) lies on x_0, on x_t and on a fresh draw
+    from pi. O(1) per token. TypeError for a kernel with laws of its own."""
     if not redraws(kernel):
         raise TypeError(
             "kernel: expected one whose laws follow from alpha and pi, "
@@ -91,7 +93,8 @@ def posterior_draw(
     t: Time,  # the later time
     generator: torch.Generator | None = None,  # source of randomness
 ) -> Int64[Tensor, "batch *shape"]:
-    "A draw of x_s given x_t and x_0: for redraw kernels O(1) per token, else from its row of N probabilities."
+    """A draw of x_s given x_t and x_0: for redraw kernels O(1) per token, else
+    from its row of N probabilities."""
     if not redraws(kernel):
         return draw(posterior(kernel, x_0, x_t, s, t), generator)
     story = draw(posterior_weights(kernel, x_0, x_t, s, t), generator)
@@ -107,7 +110,8 @@ def reverse_step(
     t: Time,  # the later time
     name: str = "w",  # what to blame where nothing is left
 ) -> Float[Tensor, "batch *shape N"]:
-    "Weights pushed to s, times the likelihood of x_t, normalised. A token that is shown under masking stays."
+    """Weights pushed to s, times the likelihood of x_t, normalised. A token
+    that is shown under masking stays."""
     joint = kernel.push(w, s) * kernel.likelihood(x_t, s, t)
     stays = one_hot(x_t, kernel.N).to(joint)
     rows = torch.where(kernel.shown(x_t)[..., None], stays, joint)
@@ -122,8 +126,10 @@ def reverse_mixture(
     s: Time,  # the earlier time
     t: Time,  # the later time
 ) -> Float[Tensor, "batch *shape N"]:
-    """p(x_s | x_t), the mixture of the posteriors q(x_s | x_t, x_0) with weights p_full(x_0).
-    Mass on an x_0 that cannot lead to x_t is dropped and the rest renormalised; ValueError if nothing is left."""
+    """p(x_s | x_t), the mixture of the posteriors q(x_s | x_t, x_0) with
+    weights p_full(x_0).
+    Mass on an x_0 that cannot lead to x_t is dropped and the rest
+    renormalised; ValueError if nothing is left."""
     w = _over(wide(p_full), kernel.evidence(x_t, t))
     return reverse_step(kernel, w, x_t, s, t, "p_full")
 
@@ -136,7 +142,8 @@ def reverse_eq4(
     s: Time,  # the earlier time
     t: Time,  # the later time
 ) -> Float[Tensor, "batch *shape N"]:
-    "p(x_s | x_t) proportional to the sum over x_0 of q(x_s, x_t | x_0) p_loo(x_0), for the LEAVE-ONE-OUT posterior (D3PM, Eq. 4)."
+    """p(x_s | x_t) proportional to the sum over x_0 of q(x_s, x_t | x_0)
+    p_loo(x_0), for the LEAVE-ONE-OUT posterior (D3PM, Eq. 4)."""
     return reverse_step(kernel, p_loo, x_t, s, t, "p_loo")
 
 
@@ -147,7 +154,8 @@ def full_from_loo(
     x_t: Int64[Tensor, "batch *shape"],  # states at time t
     t: Time,
 ) -> Float[Tensor, "batch *shape K"]:
-    "The full posterior from the leave-one-out posterior: times the evidence q(x_t | x_0), normalised."
+    """The full posterior from the leave-one-out posterior: times the evidence
+    q(x_t | x_0), normalised."""
     w = wide(p_loo) * kernel.evidence(x_t, t)
     return normalised(w, "p_loo", "mass on a symbol that can lead to x_t")
 
@@ -166,7 +174,8 @@ def reading(
         return "full"
     if reads is None:
         raise ValueError(
-            f"reads: on {kernel} the full and the leave-one-out posterior differ, so say "
+            f"reads: on {kernel} the full and the leave-one-out posterior "
+            "differ, so say "
             "which one the network gives: reads='full' or reads='leave-one-out' in the "
             "call, or once for all as an attribute, network.reads = ..."
         )

@@ -204,7 +204,8 @@ def _check_whole(tokens):
         or tokens.dtype == torch.bool
     ):
         raise TypeError(
-            f"tokens: expected a tensor of whole numbers, got {getattr(tokens, 'dtype', type(tokens).__name__)}"
+            "tokens: expected a tensor of whole numbers, got "
+            f"{getattr(tokens, 'dtype', type(tokens).__name__)}"
         )
 
 # %% ../nbs/13_transformer.ipynb #9d8d86f4
@@ -315,7 +316,8 @@ def check(self: TextNet, x_t, t=None, y=None):
     "Refuse what the network cannot read."
     if check_states(x_t, self.N, "x_t").ndim != 2 or not x_t.shape[1]:
         raise ValueError(
-            f"x_t: expected shape (batch, L) with L of at least 1, got {tuple(x_t.shape)}"
+            "x_t: expected shape (batch, L) with L of at least 1, got "
+            f"{tuple(x_t.shape)}"
         )
     if y is not None:
         raise ValueError("y: expected None, this network knows no classes")
@@ -332,7 +334,8 @@ def _check_head(answer, x_t, states, name):
     "Refuse an answer that does not fit x_t; None: as many states as it has."
     if not isinstance(answer, Tensor) or not answer.is_floating_point():
         raise TypeError(
-            f"{name}: expected a float tensor, got {getattr(answer, 'dtype', type(answer).__name__)}"
+            f"{name}: expected a float tensor, got "
+            f"{getattr(answer, 'dtype', type(answer).__name__)}"
         )
     if not answer.ndim:
         raise ValueError(f"{name}: expected shape (batch, *shape, N), got ()")
@@ -418,9 +421,12 @@ def _noise_of(system, seed, steps):
 
 
 def train_text(
-    net: nn.Module,  # trained in place; ends in evaluation mode, with averaged weights if ema > 0
-    system,  # has noise(x_0, generator) -> tensors, and loss(model, *them) -> (batch,) nats or a dict with "loss";
-    # noise may also take `done`, the share of the steps that lie behind, for a curriculum
+    # trained in place; ends in evaluation mode, with averaged weights if ema > 0
+    net: nn.Module,
+    # noise(x_0, generator) -> tensors; loss(model, *them) -> (batch,) nats, or
+    # a dict with "loss". noise may also take `done`, the share of the steps
+    # that lie behind, for a curriculum
+    system,
     tokens: Integer[Tensor, "n"],  # whole numbers, memory-mapped or not
     steps: int,  # updates
     batch_size: int = 12,  # windows an update
@@ -431,12 +437,14 @@ def train_text(
     ema: float = 0.0,  # decay of the averaged weights; 0 does not average
     **options,  # of `fit`: progress, folder, validate, accelerator
 ) -> TrainResult:  # the run's history
-    """Train on random windows of a text, the learning rates falling in a line to zero. What the network's answer means, `net.reads`, is what the
-    system says of it. Raises what `fit` raises."""
+    """Train on random windows of a text, the learning rates falling in a line
+    to zero. What the network's answer means, `net.reads`, is what the system
+    says of it. Raises what `fit` raises."""
     for what in ("noise", "loss"):
         if not callable(getattr(system, what, None)):
             raise TypeError(
-                f"system: expected noise(x_0, generator) and loss(model, ...), got {type(system).__name__} without {what}"
+                "system: expected noise(x_0, generator) and loss(model, ...), "
+                f"got {type(system).__name__} without {what}"
             )
     noise = _noise_of(system, seed, steps)
     device = next(net.parameters()).device
@@ -469,10 +477,11 @@ def train_text(
 # %% ../nbs/13_transformer.ipynb #13-line-31
 @dataclass
 class ExactBits:
-    "Bits per character that are no bound: the cost of each window under the model's own law."
+    """Bits per character that are no bound: the cost of each window under the
+    model's own law."""
 
     total: float  # mean over windows
-    stderr_data: float  # of the mean, from the spread over windows: the choice of the text
+    stderr_data: float  # of the mean: another text would give another
     items: int  # windows
     length: int  # characters in each, all of them paid for
     each: Tensor = field(
@@ -481,7 +490,10 @@ class ExactBits:
     stderr: float = 0.0  # nothing was drawn
 
     def __repr__(self):
-        return f"{self.total:.4f} bits/char, exact, standard error over windows {self.stderr_data:.4f}, {self.items} windows of {self.length}"
+        return (
+            f"{self.total:.4f} bits/char, exact, standard error over windows "
+            f"{self.stderr_data:.4f}, {self.items} windows of {self.length}"
+        )
 
 
 def _check_causal(model):
