@@ -23,6 +23,7 @@ from .data import _play_files, _script
 from .forward import *
 from .losses import *
 from .training import *
+from .sampling import *
 from .evaluation import *
 from .d3pm import D3PM
 from .transformer import *
@@ -47,6 +48,26 @@ def _check_word(value, known, name):
     if value not in known:
         words = ", ".join(map(repr, known))
         raise ValueError(f"{name}: expected one of {words}, got {value!r}")
+
+
+def _check_fields(config):
+    "Refuse what no run can have; training checks the numbers of its own."
+    for f in fields(config):
+        _check_kind(getattr(config, f.name), f.type, f.name)
+    _check_word(config.system, SYSTEMS, "system")
+    _check_word(config.precision, tuple(PRECISIONS), "precision")
+    if not config.tokenizer.startswith("hub:"):
+        own = ("characters", "bytes", "pairs", "hub:NAME")
+        _check_word(config.tokenizer, own, "tokenizer")
+    least = dict(length=1, symbols=2, block=1, held=2)
+    least.update(limit=0, stride=0, rows=0)
+    for name, number in least.items():
+        check_count(getattr(config, name), name, number)
+    if config.rows and config.system != "masked":
+        raise ValueError(
+            f"rows: expected 0 for the system {config.system!r}, "
+            f"got {config.rows}"
+        )
 
 # %% ../nbs/24_scale.ipynb #24-39fa1d0e
 SYSTEMS = ("masked", "uniform", "flow", "d3pm", "next", "blocks")
@@ -87,22 +108,7 @@ class RunConfig:
     held: int = 64  # windows on which it is judged, at least 2
 
     def __post_init__(self):
-        for f in fields(self):
-            _check_kind(getattr(self, f.name), f.type, f.name)
-        _check_word(self.system, SYSTEMS, "system")
-        _check_word(self.precision, tuple(PRECISIONS), "precision")
-        if not self.tokenizer.startswith("hub:"):
-            own = ("characters", "bytes", "pairs", "hub:NAME")
-            _check_word(self.tokenizer, own, "tokenizer")
-        least = dict(length=1, symbols=2, block=1, held=2)
-        least.update(limit=0, stride=0, rows=0)
-        for name, n in least.items():
-            check_count(getattr(self, name), name, n)
-        if self.rows and self.system != "masked":
-            raise ValueError(
-                f"rows: expected 0 for the system {self.system!r}, "
-                f"got {self.rows}"
-            )
+        _check_fields(self)
         self.training()  # checks the rest
 
     def training(self) -> TrainConfig:
@@ -575,6 +581,12 @@ class TextD3PM(D3PM):
         return bits_per_dim(
             model, self.kernel, x_0, self.T, None, passes, **how
         )
+
+    def sample(self, model, shape, times=None, **options) -> Sample:
+        "Texts, (batch, L); `options` as those of chapter 8's `sample`."
+        times = self.T if times is None else times
+        options.setdefault("reads", self.reads)
+        return sample(model, self.kernel, shape, times, **options)
 
 
 def _network(config, K, frequencies=None):

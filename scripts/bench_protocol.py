@@ -23,9 +23,8 @@ from torch.nn import functional as F
 
 from discrete_diffusion.blocks import BlockNet, BlockText
 from discrete_diffusion.core import draw
-from discrete_diffusion.d3pm import D3PM
 from discrete_diffusion.data import CharTokenizer, load_text, windows
-from discrete_diffusion.evaluation import bits_per_dim, word_share
+from discrete_diffusion.evaluation import word_share
 from discrete_diffusion.flow import FlowMatching
 from discrete_diffusion.forward import (
     Absorbing,
@@ -36,7 +35,7 @@ from discrete_diffusion.forward import (
 )
 from discrete_diffusion.mdlm import MaskedText
 from discrete_diffusion.models import count_parameters
-from discrete_diffusion.sampling import sample
+from discrete_diffusion.scale import TextD3PM
 from discrete_diffusion.sedd import ScoreEntropy, Triples
 from discrete_diffusion.training import TrainConfig, fit, write_tensors
 from discrete_diffusion.transformer import (
@@ -131,39 +130,6 @@ def gpt_optimizers(net):
     ]
 
 
-class D3PMText(D3PM):
-    "D3PM as in chapter 10, without labels."
-
-    def noise(self, x_0, generator):
-        return super().noise(
-            x_0, torch.zeros(len(x_0), dtype=torch.int64), generator
-        )[:-1]
-
-    def loss(self, model, *noised):
-        return super().loss(model, *noised, None)
-
-    def bits(self, model, x_0, passes, generator):
-        return bits_per_dim(
-            model,
-            self.kernel,
-            x_0,
-            self.T,
-            passes=passes,
-            reads=self.reads,
-            generator=generator,
-        )
-
-    def sample(self, model, shape, times, generator):
-        return sample(
-            model,
-            self.kernel,
-            shape,
-            times,
-            reads=self.reads,
-            generator=generator,
-        )
-
-
 # name -> (what the table calls it, the system, what is special about its network). The flow minimises the loss of score_uniform,
 # so that it is trained with it: one network, two processes, two bounds, two samplers.
 def systems(K):
@@ -205,7 +171,7 @@ def systems(K):
         ),
         "d3pm_absorbing": (
             "D3PM, absorbing, T = 1,000",
-            D3PMText(masks, T=1000),
+            TextD3PM(masks, T=1000),
             dict(N=K + 1, time=True),
         ),
         "score_absorbing": (
@@ -226,7 +192,7 @@ def systems(K):
         ),
         "d3pm_uniform": (
             "D3PM, uniform, T = 1,000",
-            D3PMText(uniform, T=1000),
+            TextD3PM(uniform, T=1000),
             dict(N=K, time=True),
         ),
     }

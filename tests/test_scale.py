@@ -12,6 +12,7 @@ import torch
 from discrete_diffusion.scale import (
     SYSTEMS,
     RunConfig,
+    load_run,
     predict,
     read_config,
     shares,
@@ -114,6 +115,18 @@ def test_two_processes_equal_one_for_every_system(place):
     assert not done.returncode, done.stdout
     for name in SYSTEMS:
         assert same(weights(place / name), alone(place, name)), name
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_what_was_trained_writes_texts(place, name):
+    alone(place, name, steps=2)
+    net, system, vocabulary = load_run(place / f"alone-{name}")
+    shape, g = (2, 16), torch.Generator().manual_seed(0)
+    own = name in ("next", "blocks")  # they write in an order of their own
+    times = () if own else (8,)
+    out = system.sample(net, shape, *times, generator=g)
+    assert out.x.shape == shape
+    assert out.x.min() >= 0 and out.x.max() < vocabulary.K
 
 
 @pytest.mark.parametrize(
