@@ -1,6 +1,6 @@
 """Quality against calls: samplers that reveal letters, on many texts.
 
-    python benchmarks/decode.py [texts]
+    python scripts/bench_decode.py [texts]
 
 The shipped `masked` network writes windows of 64 letters (208 unless told
 otherwise). For each sampler: network calls a text, the price of as many
@@ -28,7 +28,7 @@ from discrete_diffusion.decode import (
     reveal,
     surer_than,
 )
-from discrete_diffusion.evaluation import word_share
+from discrete_diffusion.evaluation import ngram_entropy, word_share
 from discrete_diffusion.forward import Absorbing, linear_schedule
 from discrete_diffusion.pretrained import load_pretrained
 from discrete_diffusion.sampling import sample
@@ -73,20 +73,37 @@ def with_error(each):
 
 
 class Judge:
-    "Words, and bits under the next-letter network."
+    "Words, bits under the next-letter network `ar`, entropy of pairs of letters."
 
-    def __init__(self, letters, plays):
+    def __init__(self, letters, text):
         shipped = load_pretrained("ar")
-        self.net, self.letters, self.plays = shipped.net, letters, plays
+        self.net, self.letters, self.text = shipped.net, letters, text
         self.its = CharTokenizer(shipped.notes["alphabet"])
+        self.known = set(shipped.notes["alphabet"])
+
+    def spelled(self, said):
+        "With an E for a letter that `ar` does not know."
+        return "".join(c if c in self.known else "E" for c in said)
 
     def __call__(self, x):
-        texts = self.letters.decode(x)
-        again = [self.its.encode(text.replace("3", "E")) for text in texts]
-        bits = NextLetter(self.its.K).bits(self.net, torch.stack(again))
-        share, error = word_share(texts, self.plays.train)
-        ar = f"{bits.total:.3f} +- {bits.stderr_data:.3f}"
-        return f"words {share:.3f} +- {error:.3f}  ar {ar}"
+        said = self.letters.decode(x)
+        again = torch.stack([self.its.encode(self.spelled(s)) for s in said])
+        bits = NextLetter(self.its.K).bits(self.net, again)
+        words, error = word_share(said, self.text.train)
+        return dict(
+            words=words,
+            words_stderr=error,
+            bits=bits.total,
+            bits_stderr=bits.stderr_data,
+            pairs=ngram_entropy(said),
+            text=said[0],
+        )
+
+
+def as_line(judged):
+    "What a judge says, in one line."
+    line = "words {words:.3f} +- {words_stderr:.3f}"
+    return (line + "  ar {bits:.3f} +- {bits_stderr:.3f}").format(**judged)
 
 
 def main(texts):
@@ -102,7 +119,7 @@ def main(texts):
     print(
         f"{texts} texts of {L} letters, torch {torch.__version__}, one thread"
     )
-    print("real text:", judge(pages), flush=True)
+    print("real text:", as_line(judge(pages)), flush=True)
     for name, moves in samplers(generator).items():
         begun = time.process_time()
         nats, calls = priced(net, kernel, pages, moves)
@@ -116,7 +133,7 @@ def main(texts):
             generator=generator,
         )
         line = f"calls {calls.double().mean():4.1f}  price "
-        line += f"{with_error(price[name])}  {judge(out.x)}"
+        line += f"{with_error(price[name])}  {as_line(judge(out.x))}"
         seconds = time.process_time() - begun
         print(f"{name:16} {line}  ({seconds:.0f} s)", flush=True)
     for one, other in (
