@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['score_entropy', 'reads_as', 'score_rate', 'masked_rate', 'stratified_times', 'continuous_bound',
-           'exact_continuous_bound', 'exact_masks', 'flow_rate', 'uniform_rate', 'continuous_bits', 'TimeDensity']
+           'exact_continuous_bound', 'flow_rate', 'uniform_rate', 'continuous_bits', 'TimeDensity', 'exact_masks']
 
 # %% ../nbs/12_bounds.ipynb #cbbef0c9
 import math
@@ -382,27 +382,6 @@ def exact_continuous_bound(
         rec = _mean_cost(kernel, x_0, states, 0.0, look)
     return Bound(diffusion, prior, rec)
 
-# %% ../nbs/12_bounds.ipynb #12-exact-masks
-@door
-def exact_masks(
-    kernel: Absorbing,
-    x_0: Int64[Tensor, "batch *shape"],  # clean states
-    generator: torch.Generator | None = None,  # source of randomness
-) -> tuple[Tensor, Tensor]:  # x_t (batch, *shape), weights (batch,) float64
-    """For a time-free network: n of L tokens masked, n spread evenly on 1..L.
-
-    E[L/n * the masks' cross-entropy] is the bound.
-    Raises TypeError, ValueError.
-    """
-    if not absorbs(kernel):
-        kind = type(kernel).__name__
-        raise TypeError(f"kernel: expected an Absorbing kernel, got {kind}")
-    L = x_0[0].numel()
-    n = stratified_steps(len(x_0), L, generator)
-    rank = uniforms((len(x_0), L), generator).cpu().argsort(-1).argsort(-1)
-    hide = (rank < n[:, None]).reshape(x_0.shape).to(x_0.device)
-    return x_0.masked_fill(hide, kernel.mask), L / n.double()
-
 # %% ../nbs/12_bounds.ipynb #12-flow-guards
 def _check_flow(kernel, x_t, x_0, alpha):
     "Refuse what the mixture path cannot do."
@@ -590,3 +569,24 @@ class TimeDensity:
             f"TimeDensity(bins={len(self.probs)}, "
             f"weights {low:.3g} to {high:.3g})"
         )
+
+# %% ../nbs/12_bounds.ipynb #12-exact-masks
+@door
+def exact_masks(
+    kernel: Absorbing,
+    x_0: Int64[Tensor, "batch *shape"],  # clean states
+    generator: torch.Generator | None = None,  # source of randomness
+) -> tuple[Tensor, Tensor]:  # x_t (batch, *shape), weights (batch,) float64
+    """For a time-free network: n of L tokens masked, n spread evenly on 1..L.
+
+    E[L/n * the masks' cross-entropy] is the bound.
+    Raises TypeError, ValueError.
+    """
+    if not absorbs(kernel):
+        kind = type(kernel).__name__
+        raise TypeError(f"kernel: expected an Absorbing kernel, got {kind}")
+    L = x_0[0].numel()
+    n = stratified_steps(len(x_0), L, generator)
+    rank = uniforms((len(x_0), L), generator).cpu().argsort(-1).argsort(-1)
+    hide = (rank < n[:, None]).reshape(x_0.shape).to(x_0.device)
+    return x_0.masked_fill(hide, kernel.mask), L / n.double()

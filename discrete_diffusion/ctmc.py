@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['rate_matrix', 'Jumps', 'gillespie', 'score_from_loo', 'score_from_full', 'loo_from_score', 'reveal_rate',
-           'reverse_rates', 'rates_from_loo', 'leap_rows', 'euler_rows', 'tweedie_rows', 'scores', 'frozen_rates',
+           'reverse_rates', 'leap_rows', 'euler_rows', 'tweedie_rows', 'rates_from_loo', 'scores', 'frozen_rates',
            'without_rates', 'tweedie', 'euler', 'gauss_legendre']
 
 # %% ../nbs/11_ctmc.ipynb #3c69afb3
@@ -189,6 +189,15 @@ def _check_score(kernel, score, x_t, t):
     return wide(score), per_item(alpha, x_t)[..., None]
 
 
+def _check_noisy(alpha):
+    "ValueError where alpha(t) = 1."
+    if bool((alpha >= 1).any()):
+        raise ValueError(
+            "t: expected times with alpha(t) < 1, got alpha(t) = 1, "
+            "where nothing is left to reveal"
+        )
+
+
 def _posterior_or_refuse(p, off, slack):
     "p without the rounding below zero; ValueError where it is no posterior."
     total = p.sum(-1, keepdim=True)
@@ -239,11 +248,7 @@ def reveal_rate(
     """-alpha'/(1 - alpha), the rate at which masks come off backwards in time:
     float64, the shape of t. ValueError where alpha(t) = 1."""
     alpha = kernel.alpha(t)
-    if bool((alpha >= 1).any()):
-        raise ValueError(
-            "t: expected times with alpha(t) < 1, got alpha(t) = 1, "
-            "where nothing is left to reveal"
-        )
+    _check_noisy(alpha)
     return -kernel.alpha.slope(t) / (1 - alpha)
 
 # %% ../nbs/11_ctmc.ipynb #8e7fca38
@@ -263,31 +268,6 @@ def reverse_rates(
     rates = _put(rates, x_t, 0.0)
     return _put(rates, x_t, -rates.sum(-1, keepdim=True))
 
-
-@door
-def rates_from_loo(
-    kernel: Redraw,
-    p_loo: Float[Tensor, "batch *shape K"],  # the LEAVE-ONE-OUT posterior
-    x_t: Int64[Tensor, "batch *shape"],  # noisy states
-    t: Time,  # their time
-) -> Tensor:  # (batch, *shape, N) float64, rows sum to zero
-    """`reverse_rates` of `score_from_loo`. Under Absorbing also where
-    alpha(t) = 0: -alpha'/(1 - alpha) p_loo at masks. Raises TypeError,
-    ValueError."""
-    _check_redraw(kernel)
-    if not absorbs(kernel):
-        score = score_from_loo(kernel, p_loo, x_t, t)
-        return reverse_rates(kernel, score, x_t, t)
-    p = _exact(p_loo)
-    masked = x_t == kernel.mask
-    some = masked.flatten(1).any(1).cpu()  # items in which there is a mask
-    rate = torch.zeros(len(x_t), dtype=torch.float64)
-    if bool(some.any()):
-        times = t.cpu().expand(len(x_t))
-        rate[some] = reveal_rate(kernel, times[some])
-    reveal = torch.where(masked, per_item(rate, x_t), 0.0)[..., None]
-    return reveal * torch.cat([p, -torch.ones_like(p[..., :1])], -1)
-
 # %% ../nbs/11_ctmc.ipynb #ctmc-step-1
 def _normalised(rows, name="score"):
     total = rows.sum(-1, keepdim=True)
@@ -304,6 +284,15 @@ def _no_mask(kernel, rows, alpha_s):
     "No token is masked where alpha(s) = 1."
     mask = torch.where(alpha_s >= 1, 0.0, rows[..., -1:])
     return _normalised(torch.cat([rows[..., :-1], mask], -1))
+
+
+def _check_moves(go):
+    "ValueError for a chance below zero to go somewhere."
+    if go.numel() and go.min() < 0:
+        raise ValueError(
+            "rates: expected at least 0 off x_t, "
+            f"got {go.min().item():.3g} after multiplying by t - s"
+        )
 
 
 def _stay(go, x):
@@ -325,11 +314,7 @@ def leap_rows(
     check_states(x_t, rates.shape[-1], "x_t")
     h = per_item(t - s, x_t)[..., None]
     go = _put(wide(rates) * h, x_t, 0.0)
-    if go.numel() and go.min() < 0:
-        raise ValueError(
-            "rates: expected at least 0 off x_t, "
-            f"got {go.min().item():.3g} after multiplying by t - s"
-        )
+    _check_moves(go)
     return _normalised(_stay(go, x_t), "rates")
 
 
@@ -379,6 +364,31 @@ def tweedie_rows(
         column = column + keep * one_hot(x_t, kernel.N)  # Q_st(y, x_t)
         rows = _normalised((back * column).clamp_min(0))
     return rows if s is not None else rows[..., : kernel.K]
+
+# %% ../nbs/11_ctmc.ipynb #ctmc-deep-loo
+@door
+def rates_from_loo(
+    kernel: Redraw,
+    p_loo: Float[Tensor, "batch *shape K"],  # the LEAVE-ONE-OUT posterior
+    x_t: Int64[Tensor, "batch *shape"],  # noisy states
+    t: Time,  # their time
+) -> Tensor:  # (batch, *shape, N) float64, rows sum to zero
+    """`reverse_rates` of `score_from_loo`. Under Absorbing also where
+    alpha(t) = 0: -alpha'/(1 - alpha) p_loo at masks. Raises TypeError,
+    ValueError."""
+    _check_redraw(kernel)
+    if not absorbs(kernel):
+        score = score_from_loo(kernel, p_loo, x_t, t)
+        return reverse_rates(kernel, score, x_t, t)
+    p = _exact(p_loo)
+    masked = x_t == kernel.mask
+    some = masked.flatten(1).any(1).cpu()  # items in which there is a mask
+    rate = torch.zeros(len(x_t), dtype=torch.float64)
+    if bool(some.any()):
+        times = t.cpu().expand(len(x_t))
+        rate[some] = reveal_rate(kernel, times[some])
+    reveal = torch.where(masked, per_item(rate, x_t), 0.0)[..., None]
+    return reveal * torch.cat([p, -torch.ones_like(p[..., :1])], -1)
 
 # %% ../nbs/11_ctmc.ipynb #ff9d47b2
 def scores(now: Moment) -> Float[Tensor, "batch *shape N"]:
