@@ -488,11 +488,6 @@ def listed():
     return json.loads((LIB / "exercises.json").read_text(encoding="utf-8"))
 
 
-def chapters_in_the_list():
-    "The chapters whose exercises stand in discrete_diffusion/exercises.json."
-    return {exercise["chapter"] for exercise in listed().values()}
-
-
 def hours():
     "What the chapters say of themselves, added up; the core path has a limit."
     chapters = [
