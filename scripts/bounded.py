@@ -97,17 +97,10 @@ def bounded(
     idle=IDLE,
     env=None,
 ):
-    """Run it in a process group of its own, which ends with it.
+    "Run a command in a process group of its own: `watched`, with these variables."
 
-    None when it passed, else what it said. Passed: exit status 0, within
-    `seconds` of processor time, never `idle` seconds without progress, and its
-    last line is `closing` where one is given. What it said is added to the
-    list `keep`.
-    """
-    if STOPPED:
-        return "not run"
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
+    def start(log):
+        return subprocess.Popen(
             command,
             cwd=cwd,
             env=environment(threads) | (env or {}),
@@ -116,6 +109,23 @@ def bounded(
             stderr=log,
             start_new_session=True,
         )
+
+    return watched(start, seconds, closing, keep, idle)
+
+
+def watched(start, seconds, closing="", keep=None, idle=IDLE):
+    """Start a process, which writes to the file that `start` is given; its
+    group ends with it.
+
+    None when it passed, else what it said. Passed: exit status 0, within
+    `seconds` of processor time, never `idle` seconds without progress, and its
+    last line is `closing` where one is given. What it said is added to the
+    list `keep`.
+    """
+    if STOPPED:
+        return "not run"
+    with tempfile.NamedTemporaryFile() as log:
+        process = start(log)
         RUNNING.add(process)
         watch, late = Watch(process, log), None
         try:

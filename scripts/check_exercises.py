@@ -4,10 +4,12 @@
     check_exercises.py 03_forward    these only
 
 Runs of each notebook only the cells that its exercises need, once, in a process of its own. Complaints are printed, a report is the last line.
+The tests run a notebook once, from top to bottom (one.py), and ask its exercises on the way (`check_whole`).
 """
 
 import ast
 import dis
+import io
 import json
 import os
 import re
@@ -15,11 +17,13 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from types import CodeType
 from typing import NamedTuple
 
 import nbformat
+import torch
 from bounded import bounded, processors
 from house import LIB, find_chapter, notebooks
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -176,8 +180,52 @@ class Chapter:
         return ex._bare(self.nb.cells[exercise.at["check"]].source)
 
 
+class Examination:
+    "What the exercises of a chapter say while its cells run, one after the other."
+
+    def __init__(self, chapter):
+        self.chapter, self.seconds = chapter, {}
+        self.said = [*faults_as_written(chapter), *faults_of_banks(chapter)]
+        ex.BANK.clear()
+
+    def before(self, i, shell):
+        "The learner's stub has its turn before the solution."
+        kind, exercise = self.chapter.parts.get(i, (None, None))
+        if kind == "exercise":
+            with undisturbed(shell):
+                self.said += faults_of_stub(self.chapter, exercise, shell)
+
+    def after(self, i, took):
+        "How long the cell took, in seconds of the processor."
+        kind, exercise = self.chapter.parts.get(i, (None, None))
+        if kind != "check":
+            return
+        self.seconds[exercise.number] = round(took, 2)
+        if took > SECONDS * patience():
+            self.said.append(
+                f"{self.chapter.name}: the check of {exercise.number} takes {took:.1f} s, {SECONDS} are allowed"
+            )
+
+    def result(self):
+        "Complaints, and a record for each exercise: number, wrong answers, caught, seconds of its check."
+        records = records_of(self.chapter, self.seconds)
+        return [*self.said, *faults_of_records(self.chapter, records)], records
+
+
+@contextmanager
+def undisturbed(shell):
+    "What is drawn afterwards is what would have been drawn without it."
+    named = shell.user_ns.values()
+    generators = [v for v in named if isinstance(v, torch.Generator)]
+    states = [generator.get_state() for generator in generators]
+    with ex._global_seed(0):
+        yield
+    for generator, state in zip(generators, states, strict=True):
+        generator.set_state(state)
+
+
 def check_notebook(path):
-    "Complaints, and a record for each exercise: number, wrong answers, caught, seconds of its check."
+    "Complaints, and the records of the exercises, from the cells that they need."
     import matplotlib
 
     matplotlib.use("agg")
@@ -187,11 +235,46 @@ def check_notebook(path):
         return [str(e)], []
     if not chapter.exercises:
         return [], []
-    said = [*faults_as_written(chapter), *faults_of_banks(chapter)]
-    ex.BANK.clear()
-    faults, seconds = run_needed(chapter)
-    records = records_of(chapter, seconds)
-    return [*said, *faults, *faults_of_records(chapter, records)], records
+    examination = Examination(chapter)
+    examination.said += run_needed(chapter, examination)
+    return examination.result()
+
+
+def check_whole(path):
+    """Runs the notebook from its first cell to its last, as nbdev_test does,
+    and asks its exercises on the way. Did it pass, and complaints."""
+    if "#| exercise" not in path.read_text(encoding="utf-8"):
+        return run_whole(path), []
+    try:
+        chapter = Chapter(path)
+    except ValueError as e:
+        return False, [str(e)]
+    examination = Examination(chapter)
+    passed = run_whole(path, examination)
+    return passed, examination.result()[0] if passed else examination.said
+
+
+def run_whole(path, examination=None):
+    "Did it pass? What stopped it is printed."
+    import nbdev.test
+    from execnb.shell import CaptureShell
+    from nbdev.config import get_config
+
+    class Shell(CaptureShell):
+        def cell(self, cell, **options):
+            examination.before(cell.idx_, self)
+            start = time.process_time()
+            super().cell(cell, **options)
+            examination.after(cell.idx_, time.process_time() - start)
+
+    nbdev.test.CaptureShell = Shell if examination else CaptureShell
+    config = get_config()
+    passed, _ = nbdev.test.test_nb(
+        path,
+        skip_flags=config.tst_flags.split(),
+        basepath=config.config_path,
+    )
+    return passed
 
 
 def faults_as_written(chapter):
@@ -230,32 +313,22 @@ def faults_of_banks(chapter):
             yield f"{chapter.name}: the bank of {exercise.number} gives a meaning to {', '.join(both)}, which other cells use"
 
 
-def run_needed(chapter):
-    "Runs the cells that the exercises need: complaints, and the seconds of each check by its number."
+def run_needed(chapter, examination):
+    "Runs the cells that the exercises need; says which fail."
     from execnb.shell import CaptureShell
 
     shell = CaptureShell(chapter.path)
     os.chdir(chapter.path.parent)
-    said, seconds = [], {}
     for i in needed(chapter.cells, chapter.names, set(chapter.parts)):
         kind, exercise = chapter.parts.get(i, (None, None))
-        if kind == "exercise":
-            said += faults_of_stub(chapter, exercise, shell)
+        examination.before(i, shell)
         failed, took = run(shell, chapter.cells[i])
         if failed is not None:
             part = f" ({kind} of {exercise.number})" if exercise else ""
-            said.append(
-                f"{chapter.name}, cell {i}{part}: {type(failed).__name__}: {failed}"
-            )
+            yield f"{chapter.name}, cell {i}{part}: {type(failed).__name__}: {failed}"
             if not exercise:
                 break
-        if kind == "check":
-            seconds[exercise.number] = round(took, 2)
-            if took > SECONDS * patience():
-                said.append(
-                    f"{chapter.name}: the check of {exercise.number} takes {took:.1f} s, {SECONDS} are allowed"
-                )
-    return said, seconds
+        examination.after(i, took)
 
 
 def run(shell, source):
@@ -359,7 +432,7 @@ BROKEN = {
     "a slow check": (
         {
             "check": PARTS["check"]
-            + "\n    import time; end = time.process_time() + 6\n    while time.process_time() < end: pass"
+            + "\n    import time; end = time.process_time() + 0.6\n    while time.process_time() < end: pass"
         },
         "5 are allowed",
     ),
@@ -367,20 +440,26 @@ BROKEN = {
 
 
 def is_red():
-    "Exercises that must be complained about, and one that must not."
+    "Exercises that must be complained about, and one that must not, in either way to run a notebook."
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"08_{n}.ipynb" for n in range(len(BROKEN))]
         for path, (change, _) in zip(paths, BROKEN.values(), strict=True):
             nbformat.write(chapter_of({**PARTS, **change}), path)
-        failed, printed = in_a_process(paths, 120)
+        # a tenth of the seconds that a check is allowed
+        failed, printed = in_a_process(
+            ["--whole", *paths], 120, {"TEST_PATIENCE": "0.1"}
+        )
     if failed:
         return [failed]
     lines = [line for line in printed.splitlines() if line.startswith("[[")]
     said = []
     for (what, (_, says)), line in zip(BROKEN.items(), lines, strict=True):
-        complaints, _ = json.loads(line)
-        if not as_expected(says, complaints):
-            said.append(f"{what}: expected {says!r}, got {complaints}")
+        parts, whole = json.loads(line)
+        for way, complaints in (("parts", parts), ("whole", whole)):
+            if not as_expected(says, complaints):
+                said.append(
+                    f"{what}, {way}: expected {says!r}, got {complaints}"
+                )
     return said
 
 
@@ -407,11 +486,6 @@ def as_expected(says, complaints):
 def listed():
     "discrete_diffusion/exercises.json: every exercise by its number."
     return json.loads((LIB / "exercises.json").read_text(encoding="utf-8"))
-
-
-def chapters_in_the_list():
-    "The chapters whose exercises stand in discrete_diffusion/exercises.json."
-    return {exercise["chapter"] for exercise in listed().values()}
 
 
 def hours():
@@ -485,18 +559,29 @@ def report_on(path, seconds):
     return [f"{path.stem}: {failed}"], []
 
 
-def in_a_process(paths, seconds):
+def in_a_process(words, seconds, env=None):
     "This script's `--report`: a sentence where it fails, or None; and what was printed."
     out = []
-    command = [sys.executable, __file__, "--report", *map(str, paths)]
-    failed = bounded(command, seconds, 1, keep=out)
+    command = [sys.executable, __file__, "--report", *map(str, words)]
+    failed = bounded(command, seconds, 1, keep=out, env=env)
     return failed, "".join(out)
 
 
-def report(paths):
-    "A line for each notebook, with what `check_notebook` says of it as JSON."
-    for path in paths:
-        print("\n" + json.dumps(check_notebook(Path(path))))
+def report(words):
+    "A line for each notebook, with what `check_notebook` says of it as JSON; the complaints of both ways for --whole."
+    for path in [Path(w) for w in words if w != "--whole"]:
+        made = check_notebook(path)
+        if "--whole" in words:
+            made = made[0], complaints_of_a_whole_run(path)
+        print("\n" + json.dumps(made))
+
+
+def complaints_of_a_whole_run(path):
+    "What stops it is one of them."
+    heard = io.StringIO()
+    with redirect_stderr(heard):
+        passed, said = check_whole(path)
+    return said if passed else [*said, heard.getvalue()]
 
 
 def are_listed(records, chapters):

@@ -2,6 +2,9 @@
 
 one.py NOTEBOOK            its last line says whether it ran to its end
 one.py NOTEBOOK FOLDER     what it trains for long is kept in the folder (kept.py)
+
+Its exercises are asked on the way (check_exercises.py): the learner's stub must
+be refused, each wrong answer must hear its own sentence.
 """
 
 import sys
@@ -15,19 +18,14 @@ PASSED = "the notebook ran to its end"
 
 def main(notebook, folder=None):
     seeds.shift(seeds.wanted())  # before torch and the others are imported
+    sys.path.insert(0, str(Path(__file__).parent.parent))
     if folder:
-        sys.path.insert(0, str(Path(__file__).parent.parent))
         kept.keep(folder)
-    from nbdev.config import get_config
-    from nbdev.test import test_nb
+    from check_exercises import check_whole
 
-    config = get_config()
-    passed, _ = test_nb(
-        Path(notebook).resolve(),
-        skip_flags=config.tst_flags.split(),
-        basepath=config.config_path,
-    )
-    print(PASSED if passed else "the notebook failed")
+    passed, said = check_whole(Path(notebook).resolve())
+    print(*said, sep="\n")
+    print(PASSED if passed and not said else "the notebook failed")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 import os
 import sys
 
+import forked
+import seeds
 from bounded import IDLE, bounded
 from house import LONG, ROOT
 from one import PASSED
@@ -19,7 +21,10 @@ def complaint(path, seconds=None, idle=IDLE, folder=None):
     """
     if seconds is None:
         seconds = LONG.get(path.stem, SECONDS)
-    command = [sys.executable, str(ROOT / "scripts" / "one.py"), str(path)]
-    if folder is not None:
-        command.append(str(folder))
-    return bounded(command, seconds * PATIENCE, 1, closing=PASSED, idle=idle)
+    seconds *= PATIENCE
+    words = [str(path), *([] if folder is None else [str(folder)])]
+    # seeds are shifted before anything is imported
+    if forked.POSSIBLE and not seeds.wanted():
+        return forked.forked(words, seconds, PASSED, idle)
+    command = [sys.executable, str(ROOT / "scripts" / "one.py"), *words]
+    return bounded(command, seconds, 1, closing=PASSED, idle=idle)

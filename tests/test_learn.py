@@ -8,6 +8,8 @@ import sys
 import urllib.request
 from contextlib import contextmanager
 
+import pytest
+
 
 @contextmanager
 def learn(root, port, home, *words, env=None):
@@ -60,6 +62,7 @@ def free_port():
         return s.getsockname()[1]
 
 
+@pytest.mark.heavy
 def test_two_at_once_on_one_port(root, tmp_path):
     "Both look, both find the port free, both start: each must name its own."
     port, solved = free_port(), ("--solved", "yes")
@@ -88,6 +91,7 @@ def test_a_home_that_cannot_be_written_to(root, tmp_path):
         assert "Your home folder cannot be written to" in said
 
 
+@pytest.mark.heavy
 def test_another_program_takes_the_port_in_between(root, tmp_path, monkeypatch):
     "It answers 403, as a JupyterLab with another token does."
     import http.server
