@@ -436,16 +436,10 @@ def _made_from(config):
     return {**made, "data": config.data if named else Path(config.data).name}
 
 
-def _write_tokens(config, folder):
-    "tokens.bin and, last, tokens.json."
-    vocabulary = find_vocabulary(config)
-    if vocabulary.K > 1 << 16:
-        raise ValueError(
-            f"tokenizer: expected at most 65,536 symbols, got {vocabulary.K}"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    part, many = folder / ".tokens.part", 0
-    with open(part, "wb") as file:
+def _fill(path, config, vocabulary):
+    "Tokens of all documents, or of the first so many."
+    many = 0
+    with open(path, "wb") as file:
         for text in documents(config):
             row = vocabulary.encode(text)
             if config.limit:
@@ -454,6 +448,24 @@ def _write_tokens(config, folder):
             many += len(row)
             if config.limit and many >= config.limit:
                 break
+
+
+def _write_tokens(config, folder):
+    "tokens.bin and, last, tokens.json."
+    vocabulary = find_vocabulary(config)
+    if vocabulary.K > 1 << 16:
+        raise ValueError(
+            f"tokenizer: expected at most 65,536 symbols, got {vocabulary.K}"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / ".tokens.part"
+    try:
+        _fill(part, config, vocabulary)
+    except OSError as e:
+        part.unlink(missing_ok=True)
+        raise OSError(
+            f"folder: no tokens could be written to {folder} ({e.strerror})"
+        ) from None
     part.replace(folder / "tokens.bin")
     notes = {
         "made_from": _made_from(config),
@@ -751,6 +763,13 @@ def train(
     return report
 
 # %% ../nbs/24_scale.ipynb #24-6cd26581
+def _is_lost(error):
+    "Does it say that another process of the run cannot be reached?"
+    said = "by peer", "Socket closed", "Connection refused"
+    known = isinstance(error, torch.distributed.DistError)
+    return known or any(words in str(error) for words in said)
+
+
 def main(
     words: list[str] | None = None,  # None: those of the command line
 ):
@@ -762,6 +781,13 @@ def main(
         train(read_config(words[0]))
     except (ValueError, TypeError, OSError, ImportError, ArithmeticError) as e:
         sys.exit(f"scale: {e}")
+    except RuntimeError as e:
+        if not _is_lost(e):
+            raise
+        sys.exit(
+            "scale: another process of the run has ended; the same command "
+            "goes on from the last checkpoint"
+        )
 
 # %% ../nbs/24_scale.ipynb #24-a5b3605a
 if __name__ == "__main__" and "__file__" in globals():  # as a command

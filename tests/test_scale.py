@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -179,6 +180,11 @@ def test_a_run_that_has_ended_changes_nothing(place):
     done = call(place, *ONE, path)
     assert done.returncode == 1
     assert "of another config: steps is 6 in the file, 8 here" in done.stdout
+    text = (place / write(place, "run")).read_text()
+    (place / path).write_text(text.replace("width = 16", "width = 20"))
+    done = call(place, *ONE, path)
+    assert done.returncode == 1 and "of another model: 'emb" in done.stdout
+    assert "Traceback" not in done.stdout
 
 
 def test_a_batch_that_the_processes_cannot_share(place):
@@ -206,6 +212,99 @@ def test_a_dead_process_ends_the_others_and_the_run_goes_on(place, who):
     report = json.loads((place / "run/report.json").read_text())
     assert report["resumed_from"] > 0 and report["processes"] == 2
     assert same(weights(place / "run"), alone(place, "masked", 60))
+
+
+@pytest.fixture
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return str(s.getsockname()[1])
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_without_a_launcher_the_other_ends_with_one_sentence(
+    place, free_port, who
+):
+    "Nobody ends it: it hears that the connection is closed."
+    path = write(place, "run", steps=2000)
+    started = []
+    for rank in ("0", "1"):
+        env = os.environ | {"OMP_NUM_THREADS": "1", "WORLD_SIZE": "2"}
+        env |= {"RANK": rank, "LOCAL_RANK": rank, "MASTER_PORT": free_port}
+        env |= {"MASTER_ADDR": "127.0.0.1"}
+        with open(place / f"said-{rank}", "w") as out:
+            one = subprocess.Popen(
+                [*ONE, path], cwd=place, env=env, stdout=out, stderr=out
+            )
+        started.append(one)
+    try:
+        while not list(place.glob("run/checkpoints/step-*")):
+            assert started[who].poll() is None
+            time.sleep(0.05)
+        started[who].kill()
+        patience = float(os.environ.get("TEST_PATIENCE", 1))
+        assert started[1 - who].wait(60 * patience) == 1
+    finally:
+        for one in started:
+            one.kill()
+            one.wait()
+    said = (place / f"said-{1 - who}").read_text()
+    assert "Traceback" not in said
+    last = said.rstrip().splitlines()[-1]
+    assert last.startswith("scale: another process of the run has ended; the")
+
+
+LITTLE_SPACE = """\
+import resource, runpy, sys
+most = int(sys.argv.pop())
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+runpy.run_module("discrete_diffusion.scale", run_name="__main__")
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits files as a full disk")
+@pytest.mark.parametrize(
+    "most, words",
+    [
+        (2_000, "folder: no tokens could be written to run (File too large)"),
+        (20_000, "step 2 of 6: no checkpoint could be written to run/"),
+    ],
+)
+def test_no_space(place, most, words):
+    "One sentence; nothing half-written; the same command then goes on."
+    (place / "little.py").write_text(LITTLE_SPACE)
+    path = write(place, "run")
+    done = call(place, sys.executable, "little.py", path, str(most))
+    assert done.returncode == 1 and "Traceback" not in done.stdout
+    assert words in done.stdout.rstrip().splitlines()[-1]
+    left = [p.name for p in place.glob("run/**/*")]
+    assert not [name for name in left if name.endswith((".part", ".tmp"))]
+    assert not call(place, *ONE, path).returncode
+    whole = write(place, "whole")
+    assert not call(place, *ONE, whole).returncode
+    assert same(weights(place / "run"), weights(place / "whole"))
+
+
+def test_three_processes(place):
+    "The same bits each time; those of one process up to rounding."
+    for name in ("run", "again"):
+        path = write(place, name)
+        text = (place / path).read_text()
+        nine = text.replace("batch_size = 8", "batch_size = 9")
+        (place / path).write_text(nine)
+        done = call(
+            place, *TORCHRUN, "--nproc-per-node", "3",
+            "-m", "discrete_diffusion.scale", path,
+        )  # fmt: skip
+        assert not done.returncode, done.stdout
+    assert same(weights(place / "run"), weights(place / "again"))
+    report = json.loads((place / "run/report.json").read_text())
+    assert report["processes"] == 3
+    (place / "one.toml").write_text(nine.replace('"again"', '"one"'))
+    assert not call(place, *ONE, "one.toml").returncode
+    alone, three = weights(place / "one"), weights(place / "run")
+    far = max((alone[k] - three[k]).abs().max().item() for k in alone)
+    assert far < 1e-3
 
 
 @pytest.mark.parametrize(
