@@ -2,10 +2,13 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
+import traceback
+from collections import Counter
 
 import pytest
 import torch
@@ -13,13 +16,15 @@ import torch
 from discrete_diffusion.scale import (
     SYSTEMS,
     RunConfig,
+    build,
     load_run,
     predict,
     read_config,
     shares,
     train,
 )
-from discrete_diffusion.training import read_tensors
+from discrete_diffusion.training import fit, read_tensors
+from discrete_diffusion.transformer import text_optimizers
 
 ONE = [sys.executable, "-m", "discrete_diffusion.scale"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -320,6 +325,149 @@ def test_the_files_for_large_machines(root, name, processes):
     assert f"# 512 windows an update = {processes} processes" in (
         root / f"benchmarks/scale/{name}.toml"
     ).read_text(encoding="utf-8")
+
+
+def small(system, **more):
+    "A run of a few numbers, and a batch."
+    sizes = dict(width=16, heads=2, depth=1, length=8, block=4, batch_size=4)
+    config = RunConfig(system, "nowhere", **(sizes | more))
+    x_0 = torch.randint(5, (4, 8), generator=torch.Generator().manual_seed(0))
+    return config, x_0
+
+
+def awake(net):
+    "The network with a head that says something."
+    generator = torch.Generator().manual_seed(3)
+    net.head.weight.data.normal_(generator=generator)
+    return net
+
+
+@pytest.mark.parametrize("K", [5, 3000])
+@pytest.mark.parametrize("system", ["masked", "uniform"])
+def test_parts_change_no_bit(system, K):
+    "Losses, and what goes back into the network, for parts of any size."
+    found = []
+    for rows in (0, 5, 8, 100):
+        config, x_0 = small(system, rows=rows)
+        net, made = build(config, K)
+        noised = made.noise(x_0, torch.Generator().manual_seed(1))
+        loss = made.loss(awake(net), *noised)["loss"]
+        loss.sum().backward()
+        body = [p.grad for k, p in net.named_parameters() if "head" not in k]
+        found.append([loss.detach(), *body, net.head.weight.grad])
+    for *mine, head in found[1:]:
+        *want, whole = found[0]
+        assert all(torch.equal(a, b) for a, b in zip(mine, want, strict=True))
+        assert torch.allclose(head, whole, atol=1e-4)
+
+
+def tensors_of_logits(root, task, system, rows, K=20_000):
+    "Peak memory of a task in a process of its own (Linux counts in kB)."
+    words = ["--child", task, system, str(rows), str(K)]
+    script = root / "benchmarks/scale/memory.py"
+    done = call(root, sys.executable, str(script), *words)
+    assert not done.returncode, done.stdout
+    return int(done.stdout.split()[0]) / (4 * K * 8 * 128)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts memory in kB")
+@pytest.mark.parametrize("system", ["masked", "uniform"])
+def test_a_step_takes_at_most_four_tensors_of_logits(root, system):
+    assert tensors_of_logits(root, "step", system, 128) < 4
+    assert tensors_of_logits(root, "step", system, 0) > 4  # as it was
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_one_graph_for_the_network_of_each_system(system):
+    "And the loss of the compiled network is the loss."
+    config, x_0 = small(system)
+    net, made = build(config, 5)
+    noised = made.noise(x_0, torch.Generator().manual_seed(1))
+    want = made.loss(awake(net), *noised)["loss"]
+    torch._dynamo.reset()
+    whole = torch.compile(net, fullgraph=True, backend="eager")
+    got = made.loss(whole, *noised)["loss"]
+    assert torch.allclose(got, want, atol=1e-5)
+    got.sum().backward()
+    assert net.head.weight.grad.any()
+
+
+@pytest.mark.skipif(
+    not any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl")),
+    reason="torch.compile makes C++ for the CPU, and there is no compiler",
+)
+def test_blocks_compiled_for_real():
+    config, x_0 = small("blocks")
+    net, _ = build(config, 5)
+    told = torch.where(x_0 < 2, 5, x_0), None, None, x_0
+    torch._dynamo.reset()
+    compiled = torch.compile(awake(net), fullgraph=True)
+    with torch.no_grad():
+        assert torch.allclose(compiled(*told), net(*told), atol=1e-5)
+
+
+@pytest.mark.parametrize("system", ["masked", "uniform", "blocks"])
+def test_half_precision(place, system):
+    "A run in bf16 trains, keeps its weights in float32, and is near."
+    bits = []
+    for precision in ("float32", "bf16"):
+        path = write(place, precision, system, steps=20, precision=precision)
+        done = call(place, *ONE, path)
+        assert not done.returncode, done.stdout
+        kept = weights(place / precision).values()
+        assert all(w.dtype == torch.float32 for w in kept)
+        report = json.loads((place / precision / "report.json").read_text())
+        bits.append(report["bits_per_token"])
+    assert bits[0] != bits[1] and abs(bits[0] - bits[1]) < 0.1 * bits[0]
+
+
+# who asks a tensor on the device for a number, in one step of `fit`
+FIT = {"_compute": 2, "finite_gradients": 1}
+CHECKS = {"check_states": 4, "check_logits": 2}
+
+
+@pytest.mark.parametrize("rows, asked", [(0, FIT | CHECKS), (8, FIT)])
+def test_who_waits_for_the_device(rows, asked, monkeypatch):
+    "With parts nobody but `fit`, three times a step: no check among them."
+    # the way back computes the same again; it refuses stand-ins
+    once = lambda f, *x, use_reentrant: f(*x)  # noqa: E731
+    monkeypatch.setattr("discrete_diffusion.scale.checkpoint", once)
+    stand_in = pytest.importorskip("test_fit_device")
+    reads = "item __bool__ __int__ __float__ __index__ tolist cpu nonzero"
+
+    class Counting(stand_in.Training):
+        seen = Counter()
+
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            there = any(isinstance(x, stand_in.OnDevice) for x in args)
+            if there and getattr(func, "__name__", "") in reads.split():
+                stack = traceback.extract_stack()
+                names = [f.name for f in stack if "discrete_diff" in f.filename]
+                self.seen[[n for n in names if n[0] != "<"][-1]] += 1
+            return super().__torch_function__(func, types, args, kwargs)
+
+    config, x_0 = small("masked", rows=rows, steps=3)
+    net, system = build(config, 5)
+    device = Counting("mps", float64=True)
+    stand_in.moved(net, device)
+    per_step = []
+
+    def noise(x, generator):
+        per_step.append(Counter(device.seen))
+        return system.noise(x, generator)
+
+    with device:
+        fit(
+            net,
+            system.loss,
+            x_0,
+            config.training(),
+            noise=noise,
+            optimizers=text_optimizers(net),
+            accelerator=stand_in.OneProcess(),
+            progress=False,
+        )
+    assert per_step[2] - per_step[1] == Counter(asked)
 
 
 @pytest.mark.heavy

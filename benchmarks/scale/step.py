@@ -7,24 +7,25 @@ runs one step of each, so that a slow moment hits all alike; what is printed is
 the median of a round's ratio to nanoGPT's step, with its quartiles, in seconds
 of one processor. `gram`: Muon's rounds on the Gram matrix of a matrix that is
 not square (below, `by_gram`). `no Muon`: AdamW for everything. `--compile yes`
-adds the network compiled, which needs a C++ compiler and some two minutes.
+adds the network compiled, which needs a C++ compiler and some two minutes. The
+table goes into discrete_diffusion/results/scale.json.
 """
 
 import argparse
 import statistics
-import sys
 import time
-from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-from bench_protocol import GPT, gpt_optimizers  # noqa: E402
+# isort: off
+from kept import keep  # puts scripts/ on the path
+from bench_protocol import GPT, gpt_optimizers
 
-from discrete_diffusion import d3pm  # noqa: E402
-from discrete_diffusion.forward import Absorbing, linear_schedule  # noqa: E402
-from discrete_diffusion.mdlm import MaskedText  # noqa: E402
-from discrete_diffusion.transformer import (  # noqa: E402
+# isort: on
+from discrete_diffusion import d3pm
+from discrete_diffusion.forward import Absorbing, linear_schedule
+from discrete_diffusion.mdlm import MaskedText
+from discrete_diffusion.transformer import (
     NextLetter,
     TextNet,
     text_optimizers,
@@ -110,14 +111,19 @@ def main():
             d3pm.orthogonalise = by_gram if gram else PLAIN
             took[name].append(step(*parts, batch, g))
     yard = took["nanoGPT"][FIRST:]
+    found = {}
     for name, each in took.items():
         each = each[FIRST:]
         ratios = [a / b for a, b in zip(each, yard, strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4)
+        ms = 1e3 * statistics.median(each)
         print(
-            f"{name:17} {1e3 * statistics.median(each):6.1f} ms, "
-            f"{middle:.2f} of nanoGPT's ({low:.2f} to {high:.2f})"
+            f"{name:17} {ms:6.1f} ms, {middle:.2f} of nanoGPT's "
+            f"({low:.2f} to {high:.2f})"
         )
+        rounded = [round(v, 2) for v in (low, middle, high)]
+        found[name] = dict(ms=round(ms, 1), quartiles=rounded)
+    keep("step", dict(rounds=said.rounds, steps=found))
 
 
 if __name__ == "__main__":
