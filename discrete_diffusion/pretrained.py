@@ -19,7 +19,11 @@ from .core import *
 
 # %% ../nbs/92_pretrained.ipynb #80a39dab
 FORMAT = 1  # of the files; goes up when older packages could no longer read what newer ones write
-NETWORKS = ("models.DigitNet", "transformer.TextNet")  # what a record may name
+NETWORKS = (  # what a record may name
+    "models.DigitNet",
+    "transformer.TextNet",
+    "blocks.BlockNet",
+)
 READS = ("full", "leave-one-out", "score")  # what a network's answer may be
 
 

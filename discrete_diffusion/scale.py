@@ -63,7 +63,7 @@ def _check_fields(config):
     least.update(limit=0, stride=0, rows=0)
     for name, number in least.items():
         check_count(getattr(config, name), name, number)
-    if config.rows and config.system != "masked":
+    if config.rows and config.system not in ("masked", "uniform"):
         raise ValueError(
             f"rows: expected 0 for the system {config.system!r}, "
             f"got {config.rows}"
@@ -100,7 +100,7 @@ class RunConfig:
     accumulate: int = 1  # pieces into which each process cuts its share
     warmup: float = 0.0  # share of the steps in which the rates rise
     ema: float = 0.0  # decay of the averaged weights; 0 does not average
-    rows: int = 0  # tokens of "masked" answered at a time; 0: all of a piece
+    rows: int = 0  # tokens answered at a time ("masked", "uniform"); 0: all
     precision: str = "float32"  # or "bf16"
     seed: int = 0  # of the network's start, the order and all noise
     checkpoint_every: int = 100  # steps
@@ -436,16 +436,10 @@ def _made_from(config):
     return {**made, "data": config.data if named else Path(config.data).name}
 
 
-def _write_tokens(config, folder):
-    "tokens.bin and, last, tokens.json."
-    vocabulary = find_vocabulary(config)
-    if vocabulary.K > 1 << 16:
-        raise ValueError(
-            f"tokenizer: expected at most 65,536 symbols, got {vocabulary.K}"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    part, many = folder / ".tokens.part", 0
-    with open(part, "wb") as file:
+def _fill(path, config, vocabulary):
+    "Tokens of all documents, or of the first so many."
+    many = 0
+    with open(path, "wb") as file:
         for text in documents(config):
             row = vocabulary.encode(text)
             if config.limit:
@@ -454,6 +448,24 @@ def _write_tokens(config, folder):
             many += len(row)
             if config.limit and many >= config.limit:
                 break
+
+
+def _write_tokens(config, folder):
+    "tokens.bin and, last, tokens.json."
+    vocabulary = find_vocabulary(config)
+    if vocabulary.K > 1 << 16:
+        raise ValueError(
+            f"tokenizer: expected at most 65,536 symbols, got {vocabulary.K}"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / ".tokens.part"
+    try:
+        _fill(part, config, vocabulary)
+    except OSError as e:
+        part.unlink(missing_ok=True)
+        raise OSError(
+            f"folder: no tokens could be written to {folder} ({e.strerror})"
+        ) from None
     part.replace(folder / "tokens.bin")
     notes = {
         "made_from": _made_from(config),
@@ -519,14 +531,14 @@ class _Blocks(BlockText):
 
 # %% ../nbs/24_scale.ipynb #24-1d97696c
 class _PartsHead(nn.Linear):
-    "A head that, told the true symbols, says what they cost."
+    "A head that, where it is told of what, says what the true symbols cost."
 
-    clean, rows = None, 0
+    rows, told = 0, None
 
     def forward(self, h):
-        if self.clean is None:
+        if self.told is None:
             return super().forward(h)
-        return nats_in_parts(h, super().forward, self.clean, self.rows)
+        return nats_in_parts(h, super().forward, self.rows, *self.told)
 
 
 class _PartsNet(TextNet):
@@ -538,17 +550,17 @@ class _PartsNet(TextNet):
         head.load_state_dict(self.head.state_dict())
         head.rows, self.head = rows, head
 
-    def __call__(self, x_t, t=None, y=None, clean=None):
-        if clean is None:
+    def __call__(self, x_t, t=None, y=None, told=None):
+        if told is None:
             return super().__call__(x_t, t, y)
-        return nn.Module.__call__(self, x_t, t, y, clean)
+        return nn.Module.__call__(self, x_t, t, y, told)
 
-    def forward(self, x_t, t=None, y=None, clean=None):
-        self.head.clean = clean
+    def forward(self, x_t, t=None, y=None, told=None):
+        self.head.told = told
         try:
             return super().forward(x_t, t, y)
         finally:
-            self.head.clean = None
+            self.head.told = None
 
 
 @dataclass
@@ -556,10 +568,22 @@ class _PartsMasked(MaskedText):
     "Masks, and a network that says what the true symbols cost."
 
     def loss(self, model, x_0, x_t, weight):
-        nats = model(x_t, None, None, x_0)
+        nats = model(x_t, None, None, (x_0,))
         of_masks = (nats * (x_t == self.kernel.mask)).mean(1)
         scale = (2 - self.power) * weight.float().to(nats.device) ** self.power
         return {"loss": scale * of_masks, "t": 1 / weight}
+
+
+@dataclass
+class _PartsUniform(ScoreEntropy):
+    "Other letters, likewise: what was seen is added in each part."
+
+    def loss(self, model, x_0, x_t, t):
+        alpha = self.kernel.alpha(t)
+        odds = (alpha / (1 - alpha))[:, None]
+        seen = torch.log1p(odds / self.kernel.pi.to(odds)[x_t]).float()
+        nats = model(x_t, t, None, (x_0, x_t, seen)).mean(1)
+        return {"loss": nats * ((1 - alpha) ** -self.power).to(nats), "t": t}
 
 
 @dataclass
@@ -596,21 +620,21 @@ def _network(config, K, frequencies=None):
     sizes["frequencies"] = frequencies
     if config.system == "blocks":
         return _BlocksNet(K, config.block, **sizes)
-    if config.rows:
-        return _PartsNet(config.rows, K, K + 1, **sizes)
-    if config.system == "masked":
-        return TextNet(K, K + 1, **sizes)
-    if config.system == "next":
-        return TextNet(K, K + 1, causal=True, **sizes)
-    return TextNet(K, K, time=True, **sizes)
+    N = K + (config.system in ("masked", "next"))  # the mask, or the start
+    sizes["time"], sizes["causal"] = N == K, config.system == "next"
+    if not config.rows:
+        return TextNet(K, N, **sizes)
+    return _PartsNet(config.rows, K, N, **sizes)
 
 
 def _system(config, K):
     masks = Absorbing(K, linear_schedule())
     letters = Uniform(K, polynomial_schedule(1.5))
+    mask_text = _PartsMasked if config.rows else MaskedText
+    letter_text = _PartsUniform if config.rows else ScoreEntropy
     made = {
-        "masked": lambda: (_PartsMasked if config.rows else MaskedText)(masks),
-        "uniform": lambda: ScoreEntropy(letters),
+        "masked": lambda: mask_text(masks),
+        "uniform": lambda: letter_text(letters),
         "flow": lambda: FlowMatching(letters),
         "d3pm": lambda: TextD3PM(Uniform(K, cosine_schedule()), T=100),
         "next": lambda: NextLetter(K),
@@ -656,17 +680,19 @@ def _judged(held, config):
     return rows[torch.linspace(0, len(rows) - 1, many).long()].long()
 
 
-def _bits(system, net, judged):
+def _bits(system, net, judged, rows=0):
     "The bound, or the cost, of the judged windows; the same draws each time."
     if isinstance(system, NextLetter):
         return system.bits(net, judged)
-    draws = torch.Generator().manual_seed(0)
-    return system.bits(net, judged, passes=2, generator=draws)
+    how = dict(passes=2, generator=torch.Generator().manual_seed(0))
+    if rows:  # as many windows a call, where memory is short
+        how["batch_size"] = max(1, rows // judged.shape[1])
+    return system.bits(net, judged, **how)
 
 
-def _judgement(system, net, judged, vocabulary):
+def _judgement(config, system, net, judged, vocabulary):
     net.eval()
-    bits = _bits(system, net, judged)
+    bits = _bits(system, net, judged, config.rows)
     told = {"bits_per_token": bits.total, "stderr": bits.stderr_data}
     told["exact"] = isinstance(system, NextLetter)  # else: at most
     if vocabulary.sizes:
@@ -722,7 +748,7 @@ def train(
         config.training(),
         noise=_noise_of(system, config.seed, config.steps),
         optimizers=text_optimizers(net),
-        validate=lambda model: _bits(system, model, judged).total,
+        validate=lambda m: _bits(system, m, judged, config.rows).total,
         folder=Path(config.folder) / "checkpoints",
         accelerator=accelerator,
         progress=progress,
@@ -731,12 +757,19 @@ def train(
         result.ema.copy_to(net)
     report = _report(config, result, accelerator, net)
     if accelerator.is_main_process:
-        report |= _judgement(system, net, judged, vocabulary)
+        report |= _judgement(config, system, net, judged, vocabulary)
         _finish(config, report, net, vocabulary)
     accelerator.wait_for_everyone()
     return report
 
 # %% ../nbs/24_scale.ipynb #24-6cd26581
+def _is_lost(error):
+    "Does it say that another process of the run cannot be reached?"
+    said = "by peer", "Socket closed", "Connection refused"
+    known = isinstance(error, torch.distributed.DistError)
+    return known or any(words in str(error) for words in said)
+
+
 def main(
     words: list[str] | None = None,  # None: those of the command line
 ):
@@ -748,6 +781,13 @@ def main(
         train(read_config(words[0]))
     except (ValueError, TypeError, OSError, ImportError, ArithmeticError) as e:
         sys.exit(f"scale: {e}")
+    except RuntimeError as e:
+        if not _is_lost(e):
+            raise
+        sys.exit(
+            "scale: another process of the run has ended; the same command "
+            "goes on from the last checkpoint"
+        )
 
 # %% ../nbs/24_scale.ipynb #24-a5b3605a
 if __name__ == "__main__" and "__file__" in globals():  # as a command
@@ -818,20 +858,30 @@ def predict(
     )
 
 # %% ../nbs/24_scale.ipynb #24-3c2a616c
+def _nats(logits, x_0, x_t=None, seen=None):
+    "Cross-entropy. `seen` is added to the logit of x_t, where there is one."
+    logits = logits.float()
+    if x_t is not None:
+        logits = logits.scatter_add(-1, x_t[..., None], seen[..., None])
+    return logits.logsumexp(-1) - logits.gather(-1, x_0[..., None])[..., 0]
+
+
 def nats_in_parts(
     h: Tensor,  # (batch, L, width) what the head reads
     head: Callable,  # (tokens, width) -> logits (tokens, K)
-    x_0: Tensor,  # (batch, L) clean states
     rows: int,  # tokens of a part
+    x_0: Tensor,  # (batch, L) clean states
+    *posterior: Tensor,  # x_t, and what is added to its logit, (batch, L)
 ) -> Tensor:  # (batch, L) nats
-    "`cross_entropy(head(h), x_0)`, a part at a time, there and back."
+    "Cross-entropy of `head(h)`, a part at a time, there and back."
 
-    def cost(h, x_0):
-        return cross_entropy(head(h), x_0)
+    def nats(h, *told):
+        return _nats(head(h), *told)
 
-    parts = zip(h.flatten(0, -2).split(rows), x_0.flatten().split(rows))
-    nats = [checkpoint(cost, *p, use_reentrant=False) for p in parts]
-    return torch.cat(nats).view(x_0.shape)
+    tokens = [h.flatten(0, -2), *(x.flatten() for x in (x_0, *posterior))]
+    parts = zip(*(x.split(rows) for x in tokens))
+    paid = [checkpoint(nats, *p, use_reentrant=False) for p in parts]
+    return torch.cat(paid).view(x_0.shape)
 
 # %% ../nbs/24_scale.ipynb #24-115a5cbd
 def model_card(

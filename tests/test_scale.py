@@ -2,9 +2,13 @@
 
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
 import time
+import traceback
+from collections import Counter
 
 import pytest
 import torch
@@ -12,6 +16,7 @@ import torch
 from discrete_diffusion.scale import (
     SYSTEMS,
     RunConfig,
+    build,
     load_run,
     main,
     predict,
@@ -19,7 +24,8 @@ from discrete_diffusion.scale import (
     shares,
     train,
 )
-from discrete_diffusion.training import read_tensors
+from discrete_diffusion.training import fit, read_tensors
+from discrete_diffusion.transformer import text_optimizers
 
 ONE = [sys.executable, "-m", "discrete_diffusion.scale"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -193,6 +199,11 @@ def test_a_run_that_has_ended_changes_nothing(place, monkeypatch):
     done = call(place, *ONE, path)
     assert done.returncode == 1
     assert "of another config: steps is 6 in the file, 8 here" in done.stdout
+    text = (place / write(place, "run")).read_text()
+    (place / path).write_text(text.replace("width = 16", "width = 20"))
+    done = call(place, *ONE, path)
+    assert done.returncode == 1 and "of another model: 'emb" in done.stdout
+    assert "Traceback" not in done.stdout
 
 
 def test_a_batch_that_the_processes_cannot_share(place):
@@ -222,6 +233,99 @@ def test_a_dead_process_ends_the_others_and_the_run_goes_on(place, who):
     assert same(weights(place / "run"), alone(place, "masked", 60))
 
 
+@pytest.fixture
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return str(s.getsockname()[1])
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_without_a_launcher_the_other_ends_with_one_sentence(
+    place, free_port, who
+):
+    "Nobody ends it: it hears that the connection is closed."
+    path = write(place, "run", steps=2000)
+    started = []
+    for rank in ("0", "1"):
+        env = os.environ | {"OMP_NUM_THREADS": "1", "WORLD_SIZE": "2"}
+        env |= {"RANK": rank, "LOCAL_RANK": rank, "MASTER_PORT": free_port}
+        env |= {"MASTER_ADDR": "127.0.0.1"}
+        with open(place / f"said-{rank}", "w") as out:
+            one = subprocess.Popen(
+                [*ONE, path], cwd=place, env=env, stdout=out, stderr=out
+            )
+        started.append(one)
+    try:
+        while not list(place.glob("run/checkpoints/step-*")):
+            assert started[who].poll() is None
+            time.sleep(0.05)
+        started[who].kill()
+        patience = float(os.environ.get("TEST_PATIENCE", 1))
+        assert started[1 - who].wait(60 * patience) == 1
+    finally:
+        for one in started:
+            one.kill()
+            one.wait()
+    said = (place / f"said-{1 - who}").read_text()
+    assert "Traceback" not in said
+    last = said.rstrip().splitlines()[-1]
+    assert last.startswith("scale: another process of the run has ended; the")
+
+
+LITTLE_SPACE = """\
+import resource, runpy, sys
+most = int(sys.argv.pop())
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+runpy.run_module("discrete_diffusion.scale", run_name="__main__")
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits files as a full disk")
+@pytest.mark.parametrize(
+    "most, words",
+    [
+        (2_000, "folder: no tokens could be written to run (File too large)"),
+        (20_000, "step 2 of 6: no checkpoint could be written to run/"),
+    ],
+)
+def test_no_space(place, most, words):
+    "One sentence; nothing half-written; the same command then goes on."
+    (place / "little.py").write_text(LITTLE_SPACE)
+    path = write(place, "run")
+    done = call(place, sys.executable, "little.py", path, str(most))
+    assert done.returncode == 1 and "Traceback" not in done.stdout
+    assert words in done.stdout.rstrip().splitlines()[-1]
+    left = [p.name for p in place.glob("run/**/*")]
+    assert not [name for name in left if name.endswith((".part", ".tmp"))]
+    assert not call(place, *ONE, path).returncode
+    whole = write(place, "whole")
+    assert not call(place, *ONE, whole).returncode
+    assert same(weights(place / "run"), weights(place / "whole"))
+
+
+def test_three_processes(place):
+    "The same bits each time; those of one process up to rounding."
+    for name in ("run", "again"):
+        path = write(place, name)
+        text = (place / path).read_text()
+        nine = text.replace("batch_size = 8", "batch_size = 9")
+        (place / path).write_text(nine)
+        done = call(
+            place, *TORCHRUN, "--nproc-per-node", "3",
+            "-m", "discrete_diffusion.scale", path,
+        )  # fmt: skip
+        assert not done.returncode, done.stdout
+    assert same(weights(place / "run"), weights(place / "again"))
+    report = json.loads((place / "run/report.json").read_text())
+    assert report["processes"] == 3
+    (place / "one.toml").write_text(nine.replace('"again"', '"one"'))
+    assert not call(place, *ONE, "one.toml").returncode
+    alone, three = weights(place / "one"), weights(place / "run")
+    far = max((alone[k] - three[k]).abs().max().item() for k in alone)
+    assert far < 1e-3
+
+
 @pytest.mark.parametrize(
     "name, processes", [("one", 1), ("eight", 8), ("sixty_four", 64)]
 )
@@ -235,6 +339,149 @@ def test_the_files_for_large_machines(root, name, processes):
     assert f"# 512 windows an update = {processes} processes" in (
         root / f"benchmarks/scale/{name}.toml"
     ).read_text(encoding="utf-8")
+
+
+def small(system, **more):
+    "A run of a few numbers, and a batch."
+    sizes = dict(width=16, heads=2, depth=1, length=8, block=4, batch_size=4)
+    config = RunConfig(system, "nowhere", **(sizes | more))
+    x_0 = torch.randint(5, (4, 8), generator=torch.Generator().manual_seed(0))
+    return config, x_0
+
+
+def awake(net):
+    "The network with a head that says something."
+    generator = torch.Generator().manual_seed(3)
+    net.head.weight.data.normal_(generator=generator)
+    return net
+
+
+@pytest.mark.parametrize("K", [5, 3000])
+@pytest.mark.parametrize("system", ["masked", "uniform"])
+def test_parts_change_no_bit(system, K):
+    "Losses, and what goes back into the network, for parts of any size."
+    found = []
+    for rows in (0, 5, 8, 100):
+        config, x_0 = small(system, rows=rows)
+        net, made = build(config, K)
+        noised = made.noise(x_0, torch.Generator().manual_seed(1))
+        loss = made.loss(awake(net), *noised)["loss"]
+        loss.sum().backward()
+        body = [p.grad for k, p in net.named_parameters() if "head" not in k]
+        found.append([loss.detach(), *body, net.head.weight.grad])
+    for *mine, head in found[1:]:
+        *want, whole = found[0]
+        assert all(torch.equal(a, b) for a, b in zip(mine, want, strict=True))
+        assert torch.allclose(head, whole, atol=1e-4)
+
+
+def tensors_of_logits(root, task, system, rows, K=20_000):
+    "Peak memory of a task in a process of its own (Linux counts in kB)."
+    words = ["--child", task, system, str(rows), str(K)]
+    script = root / "benchmarks/scale/memory.py"
+    done = call(root, sys.executable, str(script), *words)
+    assert not done.returncode, done.stdout
+    return int(done.stdout.split()[0]) / (4 * K * 8 * 128)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts memory in kB")
+@pytest.mark.parametrize("system", ["masked", "uniform"])
+def test_a_step_takes_at_most_four_tensors_of_logits(root, system):
+    assert tensors_of_logits(root, "step", system, 128) < 4
+    assert tensors_of_logits(root, "step", system, 0) > 4  # as it was
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_one_graph_for_the_network_of_each_system(system):
+    "And the loss of the compiled network is the loss."
+    config, x_0 = small(system)
+    net, made = build(config, 5)
+    noised = made.noise(x_0, torch.Generator().manual_seed(1))
+    want = made.loss(awake(net), *noised)["loss"]
+    torch._dynamo.reset()
+    whole = torch.compile(net, fullgraph=True, backend="eager")
+    got = made.loss(whole, *noised)["loss"]
+    assert torch.allclose(got, want, atol=1e-5)
+    got.sum().backward()
+    assert net.head.weight.grad.any()
+
+
+@pytest.mark.skipif(
+    not any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl")),
+    reason="torch.compile makes C++ for the CPU, and there is no compiler",
+)
+def test_blocks_compiled_for_real():
+    config, x_0 = small("blocks")
+    net, _ = build(config, 5)
+    told = torch.where(x_0 < 2, 5, x_0), None, None, x_0
+    torch._dynamo.reset()
+    compiled = torch.compile(awake(net), fullgraph=True)
+    with torch.no_grad():
+        assert torch.allclose(compiled(*told), net(*told), atol=1e-5)
+
+
+@pytest.mark.parametrize("system", ["masked", "uniform", "blocks"])
+def test_half_precision(place, system):
+    "A run in bf16 trains, keeps its weights in float32, and is near."
+    bits = []
+    for precision in ("float32", "bf16"):
+        path = write(place, precision, system, steps=20, precision=precision)
+        done = call(place, *ONE, path)
+        assert not done.returncode, done.stdout
+        kept = weights(place / precision).values()
+        assert all(w.dtype == torch.float32 for w in kept)
+        report = json.loads((place / precision / "report.json").read_text())
+        bits.append(report["bits_per_token"])
+    assert bits[0] != bits[1] and abs(bits[0] - bits[1]) < 0.1 * bits[0]
+
+
+# who asks a tensor on the device for a number, in one step of `fit`
+FIT = {"_compute": 2, "finite_gradients": 1}
+CHECKS = {"check_states": 4, "check_logits": 2}
+
+
+@pytest.mark.parametrize("rows, asked", [(0, FIT | CHECKS), (8, FIT)])
+def test_who_waits_for_the_device(rows, asked, monkeypatch):
+    "With parts nobody but `fit`, three times a step: no check among them."
+    # the way back computes the same again; it refuses stand-ins
+    once = lambda f, *x, use_reentrant: f(*x)  # noqa: E731
+    monkeypatch.setattr("discrete_diffusion.scale.checkpoint", once)
+    stand_in = pytest.importorskip("test_fit_device")
+    reads = "item __bool__ __int__ __float__ __index__ tolist cpu nonzero"
+
+    class Counting(stand_in.Training):
+        seen = Counter()
+
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            there = any(isinstance(x, stand_in.OnDevice) for x in args)
+            if there and getattr(func, "__name__", "") in reads.split():
+                stack = traceback.extract_stack()
+                names = [f.name for f in stack if "discrete_diff" in f.filename]
+                self.seen[[n for n in names if n[0] != "<"][-1]] += 1
+            return super().__torch_function__(func, types, args, kwargs)
+
+    config, x_0 = small("masked", rows=rows, steps=3)
+    net, system = build(config, 5)
+    device = Counting("mps", float64=True)
+    stand_in.moved(net, device)
+    per_step = []
+
+    def noise(x, generator):
+        per_step.append(Counter(device.seen))
+        return system.noise(x, generator)
+
+    with device:
+        fit(
+            net,
+            system.loss,
+            x_0,
+            config.training(),
+            noise=noise,
+            optimizers=text_optimizers(net),
+            accelerator=stand_in.OneProcess(),
+            progress=False,
+        )
+    assert per_step[2] - per_step[1] == Counter(asked)
 
 
 @pytest.mark.heavy
