@@ -24,7 +24,7 @@ from .sampling import *
 from .evaluation import *
 from .bounds import *
 from .transformer import *
-from .transformer import _norm, _turns
+from .transformer import _norm
 from .mdlm import _report
 
 # %% ../nbs/20_blocks.ipynb #22dacf16
@@ -122,6 +122,15 @@ class BlockLayer(TextBlock):
         return x + self.down(F.relu(self.up(_norm(x))).square()), (k, v)
 
 # %% ../nbs/20_blocks.ipynb #446eea9d
+def _turns_at(places, d, dtype):
+    "cos and sin for these places, as `rotary` has them for 0..L-1."
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    like = dict(device=places.device, dtype=wide)
+    w = (1 / 200) ** torch.linspace(0, 1, d // 2, **like)
+    angle = places[:, None].to(wide) * w
+    return angle.cos().to(dtype), angle.sin().to(dtype)
+
+
 class BlockNet(TextNet):
     """A transformer that writes blocks of letters: a page `net(x_t)`, all
     blocks at once `net.both(x_t, x_0)`, one block beside a cache `net.read`.
@@ -161,16 +170,8 @@ class BlockNet(TextNet):
         Tensor, list
     ]:  # logits (batch, n, K); keys and values, with `past`
         "Letters at some places, beside what was kept of others."
-        last, device = int(places.max()), x.device
         dtype = self.head.weight.dtype
-        turns = _turns(  # slowest: radians a place, as in chapter 13
-            last + 1,
-            self.head_size,
-            slowest=1 / 200,
-            device=device,
-            dtype=dtype,
-        )
-        turn = tuple(v[places.to(device)] for v in turns)
+        turn = _turns_at(places.to(x.device), self.head_size, dtype)
         # `near` has size 1: a gain for each channel, and no neighbours
         h, keys = _norm(self.near(_norm(self.emb(x)))), []
         for layer, kept in zip(self.blocks, past or [None] * len(self.blocks)):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from discrete_diffusion.blocks import BlockNet
 from discrete_diffusion.core import check_finite
 from discrete_diffusion.models import (
     DigitNet,
@@ -156,6 +157,14 @@ def test_export(case):
     exported = torch.export.export(net, (x_t, t, y)).module()
     with torch.no_grad():
         assert torch.allclose(exported(x_t, t, y), net(x_t, t, y), atol=1e-5)
+
+
+def test_blocks_export():
+    net = awake(BlockNet(5, 2, width=8, heads=2, depth=2))
+    page = torch.randint(6, (2, 7))
+    exported = torch.export.export(net, (page,)).module()
+    with torch.no_grad():
+        assert torch.allclose(exported(page), net(page), atol=1e-5)
 
 
 def test_export_for_any_batch_and_length():
