@@ -4,7 +4,7 @@
 
 The unit is one float32 tensor of all answers to 8 windows of 128 tokens, 206 MB
 for GPT-2's vocabulary. Each line is a process of its own. What is printed is
-how far its peak of resident memory (as the operating system counts it) rose
+how far its peak of resident memory (as Linux counts it) rose
 above what a run with 50 symbols took; for `step` that includes the network,
 its gradients and the optimisers. `plain` answers all tokens at once, `parts` so
 many `--rows` at a time; then the difference of the numbers that both computed. The table
@@ -12,9 +12,10 @@ goes into discrete_diffusion/results/scale.json.
 """
 
 import argparse
-import resource
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import torch
 from kept import keep
@@ -29,8 +30,10 @@ TASKS = ("draw", "posterior", "one by one", "loss", "step", "bits")
 
 
 def peak():
-    "Most bytes that this process has held."
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Most bytes that this program has held. (What `resource` says of it begins
+    with the memory of the process that started it.)"""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
 
 
 def run(system, rows):
