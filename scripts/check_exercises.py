@@ -127,9 +127,13 @@ def has_imports(cell):
 
 
 def needed(cells, names, wanted):
-    """Which cells must run so that the wanted ones can: all imports; for each name that is read, the last cell above that
-    gives it a value, and those between that change its object."""
-    todo = [i for i, cell in cells.items() if i in wanted or has_imports(cell)]
+    """Which cells must run so that the wanted ones can: all imports and patched methods; for each name that is read, the
+    last cell above that gives it a value, and those between that change its object."""
+    todo = [
+        i
+        for i, cell in cells.items()
+        if i in wanted or has_imports(cell) or "@patch\n" in cell
+    ]
     keep = set()
     while todo:
         i = todo.pop()
