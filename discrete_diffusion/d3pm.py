@@ -239,9 +239,13 @@ def orthogonalise(
     tall = M.shape[-2] > M.shape[-1]
     X = M.mT if tall else M
     X = X / X.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
+    A = X @ X.mT  # of the rounds' X, which itself is made once, at the end
+    one = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+    Q = one
     for _ in range(rounds):
-        A = X @ X.mT
-        X = 3.4445 * X + (-4.775 * A + 2.0315 * A @ A) @ X
+        P = 3.4445 * one - 4.775 * A + 2.0315 * A @ A
+        Q, A = P @ Q, P @ A @ P
+    X = Q @ X
     return X.mT if tall else X
 
 
@@ -284,7 +288,10 @@ class Muon(Optimizer):
 
     def _ahead(self, p, momentum, **_):
         "The running mean of the gradients, one look ahead (Nesterov)."
-        mean = self.state[p].setdefault("mean", torch.zeros_like(p))
+        state = self.state[p]
+        if "mean" not in state:
+            state["mean"] = torch.zeros_like(p)
+        mean = state["mean"]
         mean.lerp_(p.grad, 1 - momentum)
         return p.grad.lerp(mean, momentum).flatten(1)
 

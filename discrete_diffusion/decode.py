@@ -166,6 +166,8 @@ def priced(
     nats = wide(torch.zeros(len(x), device=x.device))
     calls = torch.zeros_like(x[:, 0])
     for step, t, s in moves:
+        if not bool((x == kernel.mask).any()):
+            break
         rows = step(Moment(kernel, x, s, t, ask, "full"))
         new = (x == kernel.mask) & (rows[..., kernel.mask] == 0)
         cost = -rows.gather(-1, x_0[..., None])[..., 0].log()

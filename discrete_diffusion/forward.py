@@ -182,7 +182,9 @@ class Schedule(_Value):
     def __call__(self, t: Time) -> Tensor:
         """alpha at times t in [0, 1]: float64, the shape of t; autograd runs
         through it."""
-        t = check_times(t)
+        return self._at(check_times(t))
+
+    def _at(self, t):
         a = self.fn(t).clamp(0, 1)
         if _written(self):
             return a
@@ -211,17 +213,22 @@ class Schedule(_Value):
         return _finite_slope(self, check_times(t)).clamp_max(0.0)
 
     def inverse(self, a: Float[Tensor, "..."]) -> Tensor:
-        """The first time at which alpha has fallen to `a` (any shape), by
-        bisection: 0 above alpha(0), 1 below alpha(1)."""
+        """The first time at which alpha has fallen to `a` (any shape): 0
+        above alpha(0), 1 below alpha(1). By bisection, but for the schedules
+        of this chapter."""
         a = check_finite(a, "a").detach().double()
-        level = a.flatten()
-        low, high = torch.zeros_like(level), torch.ones_like(level)
+        when = getattr(self.fn, "_when", self._bisect)
+        t = when(a.clamp(0, 1)).clamp(0, 1)
+        return torch.where(a >= self(0.0), 0.0, t)
+
+    def _bisect(self, a):
+        low, high = torch.zeros_like(a), torch.ones_like(a)
         for _ in range(64):
             middle = (low + high) / 2
-            fallen = self(middle) <= level
+            fallen = self._at(middle) <= a
             low = torch.where(fallen, low, middle)
             high = torch.where(fallen, middle, high)
-        return torch.where(level >= self(0.0), 0.0, high).reshape(a.shape)
+        return high
 
     def __repr__(self):
         return f"Schedule({self.name})"
@@ -237,6 +244,9 @@ class _Polynomial:
     def slope(self, t):
         return -self.power * t ** (self.power - 1)
 
+    def _when(self, a):
+        return (1 - a) ** (1 / self.power)
+
 
 @dataclass(frozen=True)
 class _Cosine:
@@ -249,6 +259,9 @@ class _Cosine:
         angle = math.pi / 2 * (1 - t)
         outer = self.power * torch.sin(angle) ** (self.power - 1)
         return -math.pi / 2 * torch.cos(angle) * outer
+
+    def _when(self, a):
+        return 1 - 2 / math.pi * torch.asin(a ** (1 / self.power))
 
 
 @dataclass(frozen=True)
@@ -265,6 +278,10 @@ class _Geometric:
     def slope(self, t):
         rate = self.total(t) * math.log(self.hi / self.lo)
         return -rate * torch.exp(-self.total(t))
+
+    def _when(self, a):
+        times = torch.log(-torch.log(a) / self.lo)
+        return times / math.log(self.hi / self.lo)
 
 # %% ../nbs/03_forward.ipynb #2887b6bf
 def linear_schedule() -> Schedule:

@@ -5,10 +5,9 @@
 Protocol P's sizes: 4 layers, 4 heads, width 128, 12 windows of 64. Every round
 runs one step of each, so that a slow moment hits all alike; what is printed is
 the median of a round's ratio to nanoGPT's step, with its quartiles, in seconds
-of one processor. `gram`: Muon's rounds on the Gram matrix of a matrix that is
-not square (below, `by_gram`). `no Muon`: AdamW for everything. `--compile yes`
-adds the network compiled, which needs a C++ compiler and some two minutes. The
-table goes into discrete_diffusion/results/scale.json.
+of one processor. `no Muon`: AdamW for everything. `--compile yes` adds the
+network compiled, which needs a C++ compiler and some two minutes. The table
+goes into discrete_diffusion/results/scale.json.
 """
 
 import argparse
@@ -22,7 +21,6 @@ from kept import keep  # puts scripts/ on the path
 from bench_protocol import GPT, gpt_optimizers
 
 # isort: on
-from discrete_diffusion import d3pm
 from discrete_diffusion.forward import Absorbing, linear_schedule
 from discrete_diffusion.mdlm import MaskedText
 from discrete_diffusion.transformer import (
@@ -32,25 +30,6 @@ from discrete_diffusion.transformer import (
 )
 
 K, BATCH, LENGTH, FIRST = 65, 12, 64, 3
-PLAIN = d3pm.orthogonalise
-
-
-def by_gram(M, rounds=5):
-    "`orthogonalise`, whose rounds multiply rows x rows matrices only."
-    rows, columns = sorted(M.shape[-2:])
-    if rows == columns:
-        return PLAIN(M, rounds)
-    tall = M.shape[-2] > rows
-    X = M.mT if tall else M
-    X = X / X.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
-    A, product = X @ X.mT, None
-    for left in reversed(range(rounds)):
-        P = -4.775 * A + 2.0315 * A @ A
-        P.diagonal(dim1=-2, dim2=-1).add_(3.4445)
-        product = P if product is None else P @ product
-        A = P @ A @ P if left else A
-    X = product @ X
-    return X.mT if tall else X
 
 
 def masked(compiled=False):
@@ -97,7 +76,6 @@ def main():
         "nanoGPT": nanogpt(),
         "next letter": next_letter(),
         "masked": masked(),
-        "masked, gram": masked(),
         "masked, no Muon": without_muon(),
     }
     if said.compile == "yes":
@@ -107,8 +85,6 @@ def main():
         g = torch.Generator().manual_seed(i)
         batch = torch.randint(K, (BATCH, LENGTH), generator=g)
         for name, parts in ways.items():
-            gram = name.endswith("gram")
-            d3pm.orthogonalise = by_gram if gram else PLAIN
             took[name].append(step(*parts, batch, g))
     yard = took["nanoGPT"][FIRST:]
     found = {}
