@@ -848,9 +848,9 @@ def predict(
             matrices.append(sorted(p.shape))
         else:
             adam += p.numel()
-        if p.ndim == 2 and "emb" not in name and "near" not in name:
+        if p.ndim == 2 and "emb" not in name:
             flops += 6 * p.numel() * used
-    muon = sum(5 * (4 * r * r * c + 2 * r**3) for r, c in matrices)
+    muon = sum(4 * r * r * c + 40 * r**3 for r, c in matrices)
     many = sum(p.numel() for p in net.parameters())
     rows = tokens // (processes * config.accumulate)
     return Cost(
