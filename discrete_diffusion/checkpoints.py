@@ -10,7 +10,7 @@ __all__ = ['DamagedFile', 'write_tensors', 'read_tensors', 'TrainConfig', 'plain
 # %% ../nbs/96_checkpoints.ipynb #e96c0004
 import hashlib, json, math, os, sys, time, warnings
 from collections import defaultdict
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from collections.abc import Callable, Iterator
@@ -960,6 +960,18 @@ def _progress_bar(
 
 # %% ../nbs/96_checkpoints.ipynb #e96c0102
 @dataclass
+class _Taken:
+    "A step's numbers, on the device until they are read."
+
+    step: int  # from 0
+    losses: Tensor  # (B,)
+    times: Tensor | None  # (B,)
+    indices: Tensor  # (B,) which items of the data they are
+    norm: float | Tensor = math.nan  # of the gradient
+    lr: float = math.nan
+
+
+@dataclass
 class Run:
     """One call of `fit`: what it was given, looked at, and what it keeps.
 
@@ -980,7 +992,7 @@ class Run:
         _check_functions(
             loss_fn=self.loss_fn, noise=self.noise, validate=self.validate
         )
-        self.data = rows_of(self.data, "data")
+        self.data, self.taken = rows_of(self.data, "data"), []
         self.accelerator = _start_accelerator(
             self.config.mixed_precision, self.accelerator
         )
@@ -1048,21 +1060,47 @@ class Run:
         step: int,  # from 0
     ):
         "`with run.watched(step): ...` stops at what is not finite."
+        self.at = step
         try:
-            yield
+            with nullcontext() if self.looks(step) else values_unread():
+                yield
             if self._saves(step) or self._due(step, 0):
                 _check_parameters(self.model)
         except FloatingPointError as e:
             raise FloatingPointError(
-                f"step {step + 1} of {self.config.steps}: {e}; "
+                f"step {self.at + 1} of {self.config.steps}: {e}; "
                 f"{_last_good(self.folder)}"
             ) from None
 
-    def check_losses(
+    def looks(
         self,
-        losses: Tensor,  # (B,) on the CPU
+        step: int,  # from 0
+    ) -> bool:
+        """Whether this step's numbers are read: on the CPU always; on a device,
+        which one would have to wait for, at first, at every twentieth step,
+        and where something is due."""
+        if self.accelerator.device.type == "cpu":
+            return True
+        first = step == self.result.resumed_from
+        due = self._due(step, 20) or self._validates(step)
+        return first or due or self._saves(step)
+
+    def take(
+        self,
+        step: int,  # from 0
+        losses: Tensor,  # (B,)
+        times: Tensor | None,  # (B,)
         indices: Tensor,  # (B,) which items of the data they are
     ):
+        "Keep a step's losses; at a step that looks, check all that are kept."
+        self.taken.append(_Taken(step, losses, times, indices))
+        if self.looks(step):
+            for one in self.taken:
+                self.at, one.losses = one.step, one.losses.cpu().double()
+                self._check_losses(one.losses, one.indices)
+            self.at = step
+
+    def _check_losses(self, losses, indices):
         "Raises FloatingPointError, naming the parameter or the item."
         for row in (~torch.isfinite(losses)).nonzero()[:1, 0].tolist():
             _check_parameters(self.model)
@@ -1074,15 +1112,16 @@ class Run:
     def finish_step(
         self,
         step: int,  # from 0
-        losses: Tensor,  # (B,)
-        times: Tensor | None,  # (B,)
-        norm: float,  # of the gradient
+        norm: float | Tensor,  # of the gradient
     ):
         "History, validation and checkpoint of a step that has been taken."
-        self._record(losses, times, norm)
+        self.result.step += 1
+        self.taken[-1].norm = norm
+        self.taken[-1].lr = self.optimizers[0].param_groups[0]["lr"]
+        if self.looks(step):
+            self._record()
         main = self.accelerator.is_main_process
-        judge = self.validate and self._due(step, self.config.validate_every)
-        if judge and main:
+        if self._validates(step) and main:
             self._judge()
         if self._saves(step) and main:
             _save_or_say(self.folder, *self._stored())
@@ -1097,18 +1136,23 @@ class Run:
         at = every > 0 and (step + 1) % every == 0
         return at or step + 1 == self.config.steps
 
+    def _validates(self, step):
+        often = self.config.validate_every
+        return self.validate is not None and self._due(step, often)
+
     def _saves(self, step):
         often = self.config.checkpoint_every
         return self.folder is not None and self._due(step, often)
 
-    def _record(self, losses, times, norm):
-        result = self.result
-        result.step += 1
-        result.loss.append(losses.mean().item())
-        result.grad_norm.append(norm)
-        result.lr.append(self.optimizers[0].param_groups[0]["lr"])
-        if times is not None:
-            result.add_items(times, losses)
+    def _record(self):
+        "What was taken becomes history."
+        for one in self.taken:
+            self.result.loss.append(one.losses.mean().item())
+            self.result.grad_norm.append(float(one.norm))
+            self.result.lr.append(one.lr)
+            if one.times is not None:
+                self.result.add_items(one.times.cpu(), one.losses)
+        self.taken.clear()
 
     def _judge(self):
         self.model.eval()

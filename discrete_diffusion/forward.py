@@ -199,7 +199,8 @@ class Schedule(_Value):
         """alpha(t) / alpha(s): no redraw between s and t, s <= t. Where
         alpha(s) = 0 nothing is left to keep: 0."""
         a_s, a_t = self(s), self(t)
-        if bool((check_times(s, "s") > check_times(t)).any()):
+        swapped = check_times(s, "s") > check_times(t)
+        if readable(swapped) and bool(swapped.any()):
             raise ValueError(
                 f"s: expected s <= t, got s = {s} and t = {t}"[:200]
             )

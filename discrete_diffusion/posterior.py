@@ -22,6 +22,8 @@ def _can(z):
 
 def _possible(z, name="x_t", want="a state that x_0 can reach"):
     "Raise if a normalising sum is zero, else return it."
+    if not readable(z):
+        return z
     n = int((~_can(z)).sum())
     if n:
         raise ValueError(

@@ -182,15 +182,19 @@ def _compute(run, step, noised):
             accelerator.backward(loss.sum() * (world / config.batch_size))
         losses.append(loss.detach())
         times.append(t)
-    losses = accelerator.gather(torch.cat(losses)).cpu().double()
+    losses = accelerator.gather(torch.cat(losses))
     if times[0] is None:
         return losses, None
-    return losses, accelerator.gather(torch.cat(times)).cpu()
+    return losses, accelerator.gather(torch.cat(times))
 
 
 def _update(run, step):
     "Clip and move; the norm before clipping."
-    norm = clip_gradients(run.model, run.config.clip)
+    if run.looks(step):
+        norm = clip_gradients(run.model, run.config.clip)
+    else:  # the same, without a look at the numbers
+        mine = run.model.parameters()
+        norm = nn.utils.clip_grad_norm_(mine, run.config.clip)
     factor = run.config.lr_factor(step)
     for optimizer in run.optimizers:
         for group in optimizer.param_groups:
@@ -204,10 +208,10 @@ def _one_step(run, step):
     noised, indices = _draw(run, step)
     with run.watched(step):
         losses, times = _compute(run, step, noised)
-        run.check_losses(losses, indices)
+        run.take(step, losses, times, indices)
         norm = _update(run, step)
     run.result.ema.update(run.model)
-    run.finish_step(step, losses, times, norm)
+    run.finish_step(step, norm)
 
 
 def fit(
@@ -234,7 +238,8 @@ def fit(
 
     Raises TypeError or ValueError for arguments it cannot serve and for a
     folder in which another run is writing, FloatingPointError (step and
-    culprit named) when a number is not finite, OSError when a checkpoint
+    culprit named; on a GPU at the next look, see `Run.looks`) when a number
+    is not finite, OSError when a checkpoint
     cannot be written.
     """
     run = Run(model, loss_fn, data, config, noise, validate, accelerator)

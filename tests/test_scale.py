@@ -435,14 +435,8 @@ def test_half_precision(place, system):
     assert bits[0] != bits[1] and abs(bits[0] - bits[1]) < 0.1 * bits[0]
 
 
-# who asks a tensor on the device for a number, in one step of `fit`
-FIT = {"_compute": 2, "finite_gradients": 1}
-CHECKS = {"check_states": 4, "check_logits": 2}
-
-
-@pytest.mark.parametrize("rows, asked", [(0, FIT | CHECKS), (8, FIT)])
-def test_who_waits_for_the_device(rows, asked, monkeypatch):
-    "With parts nobody but `fit`, three times a step: no check among them."
+def reads_of_each_step(config, monkeypatch, steps):
+    "Which functions asked a tensor on a device for a number, step by step."
     # the way back computes the same again; it refuses stand-ins
     once = lambda f, *x, use_reentrant: f(*x)  # noqa: E731
     monkeypatch.setattr("discrete_diffusion.scale.checkpoint", once)
@@ -460,28 +454,43 @@ def test_who_waits_for_the_device(rows, asked, monkeypatch):
                 self.seen[[n for n in names if n[0] != "<"][-1]] += 1
             return super().__torch_function__(func, types, args, kwargs)
 
-    config, x_0 = small("masked", rows=rows, steps=3)
     net, system = build(config, 5)
-    device = Counting("mps", float64=True)
+    x_0 = torch.arange(400).reshape(50, 8) * 7 % 11 % 5
+    device = Counting("xpu", float64=True)
     stand_in.moved(net, device)
-    per_step = []
+    process, marks = stand_in.OneProcess(), []
+    process.device = torch.device("xpu")
 
     def noise(x, generator):
-        per_step.append(Counter(device.seen))
+        marks.append(Counter(device.seen))
         return system.noise(x, generator)
 
     with device:
-        fit(
+        result = fit(
             net,
             system.loss,
             x_0,
             config.training(),
             noise=noise,
             optimizers=text_optimizers(net),
-            accelerator=stand_in.OneProcess(),
+            accelerator=process,
             progress=False,
         )
-    assert per_step[2] - per_step[1] == Counter(asked)
+    assert len(result.loss) == len(result.grad_norm) == len(result.lr) == steps
+    marks.append(Counter(device.seen))
+    return [b - a for a, b in zip(marks, marks[1:], strict=False)]
+
+
+ALL = [(name, 0) for name in SYSTEMS] + [("masked", 8), ("uniform", 8)]
+
+
+@pytest.mark.parametrize("system, rows", ALL)
+def test_no_step_waits_for_the_device(system, rows, monkeypatch):
+    "But the first, every twentieth and the last, which look."
+    config, _ = small(system, rows=rows, steps=23)
+    each = reads_of_each_step(config, monkeypatch, 23)
+    waited = [i for i, seen in enumerate(each) if seen]
+    assert waited == [0, 19, 22], each[1]
 
 
 @pytest.mark.heavy
