@@ -99,6 +99,18 @@ def heard(place, monkeypatch, *words):
     return str(end.value)
 
 
+def here(place, monkeypatch, path):
+    "The command in this process, with one thread; the folder of its run."
+    monkeypatch.chdir(place)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        main([path])
+    finally:
+        torch.set_num_threads(threads)
+    return place / path.removesuffix(".toml")
+
+
 def two(*words):
     return [*TORCHRUN, "--nproc-per-node", "2", *words]
 
@@ -196,14 +208,11 @@ def test_a_run_that_has_ended_changes_nothing(place, monkeypatch):
     main([path])
     assert same(before, weights(place / "run"))
     write(place, "run", steps=8)
-    done = call(place, *ONE, path)
-    assert done.returncode == 1
-    assert "of another config: steps is 6 in the file, 8 here" in done.stdout
+    said = heard(place, monkeypatch, path)
+    assert "of another config: steps is 6 in the file, 8 here" in said
     text = (place / write(place, "run")).read_text()
     (place / path).write_text(text.replace("width = 16", "width = 20"))
-    done = call(place, *ONE, path)
-    assert done.returncode == 1 and "of another model: 'emb" in done.stdout
-    assert "Traceback" not in done.stdout
+    assert "of another model: 'emb" in heard(place, monkeypatch, path)
 
 
 def test_a_batch_that_the_processes_cannot_share(place):
@@ -289,7 +298,7 @@ runpy.run_module("discrete_diffusion.scale", run_name="__main__")
         (20_000, "step 2 of 6: no checkpoint could be written to run/"),
     ],
 )
-def test_no_space(place, most, words):
+def test_no_space(place, monkeypatch, most, words):
     "One sentence; nothing half-written; the same command then goes on."
     (place / "little.py").write_text(LITTLE_SPACE)
     path = write(place, "run")
@@ -298,13 +307,12 @@ def test_no_space(place, most, words):
     assert words in done.stdout.rstrip().splitlines()[-1]
     left = [p.name for p in place.glob("run/**/*")]
     assert not [name for name in left if name.endswith((".part", ".tmp"))]
-    assert not call(place, *ONE, path).returncode
-    whole = write(place, "whole")
-    assert not call(place, *ONE, whole).returncode
-    assert same(weights(place / "run"), weights(place / "whole"))
+    resumed = here(place, monkeypatch, path)
+    whole = here(place, monkeypatch, write(place, "whole"))
+    assert same(weights(resumed), weights(whole))
 
 
-def test_three_processes(place):
+def test_three_processes(place, monkeypatch):
     "The same bits each time; those of one process up to rounding."
     for name in ("run", "again"):
         path = write(place, name)
@@ -320,8 +328,8 @@ def test_three_processes(place):
     report = json.loads((place / "run/report.json").read_text())
     assert report["processes"] == 3
     (place / "one.toml").write_text(nine.replace('"again"', '"one"'))
-    assert not call(place, *ONE, "one.toml").returncode
-    alone, three = weights(place / "one"), weights(place / "run")
+    alone = weights(here(place, monkeypatch, "one.toml"))
+    three = weights(place / "run")
     far = max((alone[k] - three[k]).abs().max().item() for k in alone)
     assert far < 1e-3
 
@@ -421,16 +429,15 @@ def test_blocks_compiled_for_real():
 
 
 @pytest.mark.parametrize("system", ["masked", "uniform", "blocks"])
-def test_half_precision(place, system):
+def test_half_precision(place, monkeypatch, system):
     "A run in bf16 trains, keeps its weights in float32, and is near."
     bits = []
     for precision in ("float32", "bf16"):
         path = write(place, precision, system, steps=20, precision=precision)
-        done = call(place, *ONE, path)
-        assert not done.returncode, done.stdout
-        kept = weights(place / precision).values()
+        folder = here(place, monkeypatch, path)
+        kept = weights(folder).values()
         assert all(w.dtype == torch.float32 for w in kept)
-        report = json.loads((place / precision / "report.json").read_text())
+        report = json.loads((folder / "report.json").read_text())
         bits.append(report["bits_per_token"])
     assert bits[0] != bits[1] and abs(bits[0] - bits[1]) < 0.1 * bits[0]
 
