@@ -12,6 +12,7 @@ from collections import Counter
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from discrete_diffusion.scale import (
     SYSTEMS,
@@ -108,6 +109,7 @@ def here(place, monkeypatch, path):
         main([path])
     finally:
         torch.set_num_threads(threads)
+        AcceleratorState._reset_state(True)  # the next may want another dtype
     return place / path.removesuffix(".toml")
 
 
