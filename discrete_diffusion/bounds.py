@@ -142,7 +142,8 @@ def score_rate(
     """Sum over y != x_t of R_t(y, x_t) times the score entropy.
 
     The continuous bound's integrand for any Redraw kernel (Lou et al. 2024),
-    float32 at least. `log_score` holds logarithms of the model's ratios p_t(y)/p_t(x_t).
+    float32 at least. `log_score` holds logarithms of the model's ratios
+    p_t(y)/p_t(x_t).
     Raises TypeError, ValueError.
     """
     alpha, fall = _start(kernel, x_t, t)

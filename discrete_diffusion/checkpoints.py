@@ -992,7 +992,8 @@ class Run:
         _check_functions(
             loss_fn=self.loss_fn, noise=self.noise, validate=self.validate
         )
-        self.data, self.taken = rows_of(self.data, "data"), []
+        self.data = rows_of(self.data, "data")
+        self.taken = []  # steps whose numbers are not read yet
         self.accelerator = _start_accelerator(
             self.config.mixed_precision, self.accelerator
         )
@@ -1096,17 +1097,21 @@ class Run:
         self.taken.append(_Taken(step, losses, times, indices))
         if self.looks(step):
             for one in self.taken:
-                self.at, one.losses = one.step, one.losses.cpu().double()
-                self._check_losses(one.losses, one.indices)
-            self.at = step
+                self.at = one.step
+                one.losses = one.losses.cpu().double()
+                self._check_losses(one, latest=one.step == step)
 
-    def _check_losses(self, losses, indices):
-        "Raises FloatingPointError, naming the parameter or the item."
-        for row in (~torch.isfinite(losses)).nonzero()[:1, 0].tolist():
+    def _check_losses(self, one, latest):
+        """Raises FloatingPointError, naming the parameter or the item. After an
+        earlier bad loss parameters are bad in any case; they are to blame if no
+        item was spared."""
+        bad = ~torch.isfinite(one.losses)
+        if bad.any() and (latest or bad.all()):
             _check_parameters(self.model)
+        for row in bad.nonzero()[:1, 0].tolist():
             raise FloatingPointError(
-                f"the loss of item {int(indices[row])} of the data "
-                f"(row {row} of the batch) is {losses[row].item()}"
+                f"the loss of item {int(one.indices[row])} of the data "
+                f"(row {row} of the batch) is {one.losses[row].item()}"
             )
 
     def finish_step(

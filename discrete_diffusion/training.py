@@ -239,8 +239,7 @@ def fit(
     Raises TypeError or ValueError for arguments it cannot serve and for a
     folder in which another run is writing, FloatingPointError (step and
     culprit named; on a GPU at the next look, see `Run.looks`) when a number
-    is not finite, OSError when a checkpoint
-    cannot be written.
+    is not finite, OSError when a checkpoint cannot be written.
     """
     run = Run(model, loss_fn, data, config, noise, validate, accelerator)
     with run.opened(folder):

@@ -89,7 +89,7 @@ def rotate(
 # %% ../nbs/13_transformer.ipynb #ba98487b
 def _norm(x):
     mean_square = (x * x).mean(-1, keepdim=True)
-    return x * torch.rsqrt(mean_square + 1e-7)
+    return x * torch.rsqrt(mean_square + torch.finfo(x.dtype).eps)
 
 # %% ../nbs/13_transformer.ipynb #fabb9b39
 class Near(nn.Module):
