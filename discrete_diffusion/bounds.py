@@ -317,17 +317,19 @@ def continuous_bound(
 def _nodes(kernel, nodes):
     "Times and weights of the quadrature; what rounds to an end is left out."
     u, w = gauss_legendre(check_count(nodes, "nodes"))
-    t = u**3 * (10 - 15 * u + 6 * u * u)
-    w = w * 30 * (u * (1 - u)) ** 2
+    t = u**3 * (10 - 15 * u + 6 * u * u)  # from 0 to 1, flat at both ends
+    w = w * 30 * (u * (1 - u)) ** 2  # times its slope
     inside = (kernel.alpha(t) > 0) & (kernel.alpha(t) < 1)
     return t[inside], w[inside]
 
 
 def _costs(rate, kernel, out, x_t, t):
     "The rate for each clean symbol at each site: (states, L, K)."
+    # No rate is defined where x_0 cannot lead to x_t. Such pairs, of
+    # probability zero, get a possible state in place; `_mean_cost` drops them.
     can = kernel.evidence(x_t, t) > 1e-290
     stand_in = can.long().argmax(-1)
-    x_t = torch.where(can.any(-1), x_t, stand_in)  # never visited, weight 0
+    x_t = torch.where(can.any(-1), x_t, stand_in)
     every_x_0 = [torch.where(can[..., k], k, stand_in) for k in range(kernel.K)]
     costs = [rate(kernel, out, x_0, x_t, t).double() for x_0 in every_x_0]
     return torch.stack(costs, -1)

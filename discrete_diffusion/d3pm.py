@@ -331,7 +331,7 @@ def _fresh_network(system, x, y, seed):
             x.shape[1:],
             classes,
             frequencies,
-            time=not absorbs(kernel),  # masks say themselves how late it is
+            time=not absorbs(kernel),  # under masks the answer needs no time
         )
 
 # %% ../nbs/10_d3pm.ipynb #10-train-digits-shown

@@ -87,12 +87,15 @@ def _tried(fn, t, who: str) -> Tensor:
     )
 
 
-def _check_written_slope(schedule):
-    "A slope that somebody wrote is the one that differences show."
+_GIVE_SLOPE = "; give the slope as well: Schedule(alpha, name, slope)"
+
+
+def _check_differences(schedule):
+    "The slope, written or found by autograd, is the one differences show."
     t = (torch.arange(1000, dtype=torch.float64) + 0.381966) / 1000
     h = 1e-6  # smaller than the pieces of any schedule with kinks
     rise = (schedule.fn(t + h) - schedule.fn(t - h)) / (2 * h)
-    slope = _tried(_written(schedule), t, "slope")
+    slope = _tried(lambda t: _raw_slope(schedule, t), t, "slope")
     size = torch.maximum(rise.abs(), slope.abs())
     wrong = ~((slope - rise).abs() <= 0.01 * size + 1e-6)
     if wrong.double().mean() > 0.01:  # a kink may lie in a few
@@ -100,13 +103,19 @@ def _check_written_slope(schedule):
         raise ValueError(
             f"slope: expected the derivative of {schedule.name}, near t = "
             f"{t[at]:.3g} about {rise[at]:.4g}, got {slope[at]:.4g}"
+            f"{'' if _written(schedule) else _GIVE_SLOPE}"
         )
 
 
 def _check_slope(schedule):
     "Between two times alpha may not fall where its slope says it stands still."
-    if _written(schedule):
-        return _check_written_slope(schedule)
+    if not _written(schedule):
+        _check_followed(schedule)
+    _check_differences(schedule)
+
+
+def _check_followed(schedule):
+    "Autograd finds no slope in a table; ValueError where alpha falls there."
     t = torch.linspace(0, 1, 1001, dtype=torch.float64)
     pace = -schedule(t).diff() * 1000
     middle = (t[1:] + t[:-1]) / 2
@@ -119,8 +128,7 @@ def _check_slope(schedule):
         raise ValueError(
             "alpha: expected a function that autograd can follow, but "
             f"{schedule.name} falls near t = {middle[wrong][0]:.3g}, where its "
-            "slope comes out as 0; give the slope as well: "
-            "Schedule(alpha, name, slope)"
+            f"slope comes out as 0{_GIVE_SLOPE}"
         )
 
 
@@ -186,7 +194,7 @@ class Schedule(_Value):
 
     def _at(self, t):
         a = self.fn(t).clamp(0, 1)
-        if _written(self):
+        if hasattr(self.fn, "slope"):  # those of this chapter are exact
             return a
         # in floating point cos(pi/2) is 6e-17
         return torch.where((t == 1) & (a < 2.0**-52), 0.0, a)
@@ -217,7 +225,7 @@ class Schedule(_Value):
         """The first time at which alpha has fallen to `a` (any shape): 0
         above alpha(0), 1 below alpha(1). By bisection, but for the schedules
         of this chapter."""
-        a = check_finite(a, "a").detach().double()
+        a = wide(check_finite(a, "a").detach())
         when = getattr(self.fn, "_when", self._bisect)
         t = when(a.clamp(0, 1)).clamp(0, 1)
         return torch.where(a >= self(0.0), 0.0, t)
@@ -533,11 +541,13 @@ _MATRICES = {"matrix", "from_data"}
 
 
 def _own_laws(cls):
-    """A subclass of `Redraw` that writes a law anew is no closed form any
-    more; where it writes the matrices, the laws that it does not write
-    are those of `Kernel`."""
-    written = vars(cls).keys()
-    if written & (_LAWS | _MATRICES):
+    """A subclass of `Redraw` that writes a law anew, or takes it from another
+    class, is no closed form any more; where it has matrices of its own, the
+    laws that it does not write are those of `Kernel`."""
+    names = _LAWS | _MATRICES
+    written = {v for v in names if getattr(cls, v) is not getattr(Redraw, v)}
+    written = {v for v in written if getattr(cls, v) is not getattr(Kernel, v)}
+    if written:
         cls.closed_form = False
     if written & _MATRICES:
         general = _LAWS | ({"from_data"} if "matrix" in written else set())
@@ -571,6 +581,7 @@ class Redraw(Kernel):
         alpha: Schedule,  # no redraw by time t
     ):
         _check_redraw(K, pi, alpha)
+        _own_laws(type(self))  # once more: a method may have come since
         self.K, self.N, self.alpha = K, len(pi), alpha
         self.pi = pi.double() / pi.double().sum()
 

@@ -125,6 +125,31 @@ class MatrixOfRedraw(Redraw):
         return a * torch.eye(4) + (1 - a) * GROUP
 
 
+class GroupMatrix:
+    "The matrix alone, for any kernel of four symbols."
+
+    def matrix(self, s, t):
+        a = self.alpha.ratio(s, t)[..., None, None]
+        return a * torch.eye(4) + (1 - a) * GROUP
+
+
+class FromAnotherClass(GroupMatrix, Uniform):
+    "The matrix comes from a class that is no kernel."
+
+    def __init__(self, alpha):
+        super().__init__(4, alpha)
+
+
+class WrittenLater(Uniform):
+    "The matrix comes after the class was made, as fastcore's `patch` does it."
+
+    def __init__(self, alpha):
+        super().__init__(4, alpha)
+
+
+WrittenLater.matrix = GroupMatrix.matrix
+
+
 def table(alpha):
     "alpha I + (1 - alpha) G, one entry at a time."
     Q = torch.zeros(4, 4, dtype=torch.float64)
@@ -134,7 +159,10 @@ def table(alpha):
     return Q
 
 
-@pytest.mark.parametrize("kind", [OnlyMatrix, MatrixOfRedraw, InGroups])
+@pytest.mark.parametrize(
+    "kind",
+    [OnlyMatrix, MatrixOfRedraw, InGroups, FromAnotherClass, WrittenLater],
+)
 def test_all_methods_follow_from_the_matrix(kind):
     k = kind(linear_schedule())
     s = torch.tensor([0.3, 0.0, 0.2])
@@ -392,6 +420,32 @@ def square(t):
 def test_a_wrong_slope_is_refused(slope):
     with pytest.raises(ValueError, match="slope: expected the derivative of"):
         Schedule(square, "square", slope)
+
+
+@pytest.mark.parametrize(
+    "alpha",
+    [
+        lambda t: 1 - t * t.detach(),
+        lambda t: 0.02 * (1 - t) + 0.98 * (1 - t).detach(),
+        lambda t: 1 - t.detach() ** 2 / 2 - t / 2,
+    ],
+)
+def test_a_slope_that_is_lost_in_part_is_refused(alpha):
+    with pytest.raises(ValueError, match="slope: expected.*as well: Schedule"):
+        Schedule(alpha, "half lost")
+
+
+def test_a_cosine_may_write_its_slope():
+    def alpha(t):
+        return torch.cos(math.pi / 2 * t)
+
+    def slope(t):
+        return -math.pi / 2 * torch.sin(math.pi / 2 * t)
+
+    schedule = Schedule(alpha, "cosine", slope)
+    assert schedule(1.0) == 0
+    x = torch.zeros(1, 2, dtype=torch.int64)
+    assert prior_term(Absorbing(5, schedule), x) == 0
 
 
 def test_right_slopes_are_accepted():
