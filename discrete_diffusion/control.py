@@ -32,8 +32,9 @@ def log_normaliser(
 def effective_size(
     log_w: Float[Tensor, "*populations n"],  # logarithms of weights
 ) -> Float[Tensor, "*populations"]:
-    "How many equal samples are worth these weighted ones, from 1 to n."
-    return (2 * log_w.logsumexp(-1) - (2 * log_w).logsumexp(-1)).exp()
+    "How many equal samples are worth these weighted ones, from 1 to n; float64."
+    share = wide(log_w).softmax(-1)
+    return 1 / share.square().sum(-1)
 
 # %% ../nbs/21_control.ipynb #0767a807
 def _check_population(log_w, n, least):
@@ -79,14 +80,14 @@ def resample(
     n: Integral,  # particles in each population
     generator: torch.Generator | None = None,  # where the draws come from
     least: Real = 0.5,  # resample below this share of effective particles
-) -> tuple[Tensor, Tensor]:  # x and log_w after it
+) -> tuple[Tensor, Tensor]:  # x and log_w after it, log_w in float64
     """Draw new particles, in proportion to the weights, in each population
     whose weights are too uneven; they all get the mean of the old weights.
     Raises TypeError, ValueError, also where all weights of a population are zero."""
     _check_population(log_w, n, least)
-    old = log_w.unflatten(0, (-1, n))
+    old = wide(log_w).unflatten(0, (-1, n))
     total = old.logsumexp(-1, keepdim=True)
-    share = (old - total).exp()
+    share = old.softmax(-1)
     drawn = draw(share[:, None].expand(-1, n, -1), generator)
     uneven = (effective_size(old) < least * n)[:, None]
     number = torch.arange(n, device=log_w.device)
