@@ -198,9 +198,13 @@ def _kernel_doors(name, k):
         x_0, x_t, s, t = _noised(at, k)
         return laws.posterior(k, x_0, x_t, s, t)
 
-    def drawn(at):
+    def posterior_draw(at):
         x_0, x_t, s, t = _noised(at, k)
         return laws.posterior_draw(k, x_0, x_t, s, t, at.generator())
+
+    def posterior_weights(at):
+        x_0, x_t, s, t = _noised(at, k)
+        return laws.posterior_weights(k, x_0, x_t, s, t)
 
     def mixture(at):
         _, x_t, s, t = _noised(at, k)
@@ -222,7 +226,10 @@ def _kernel_doors(name, k):
         x_0, x_t, s, t = _noised(at, k)
         return step_kl(k, at.logits(), x_0, x_t, s, t, "leave-one-out")
 
-    for door in (posterior, drawn, mixture, eq4, full, kl_full, kl_loo):
+    doors = [posterior, posterior_draw, mixture, eq4, full, kl_full, kl_loo]
+    if k.T is None:
+        doors.append(posterior_weights)
+    for door in doors:
         yield f"{name}.{door.__name__}", door
 
 
@@ -573,6 +580,13 @@ def _text_doors():
         net = at.network(masks, time=False)
         return text.order_bits(net, at.text(), 3, at.generator()).mean
 
+    def swept(at):
+        net = at.network(masks, time=False)
+        drawing = dict(generator=at.generator(), device=at.device)
+        given = at.put(torch.tensor([1, -1, -1, 2, -1]))
+        options = dict(times=4, sweeps=1, given=given)
+        return text.sample(net, (6, 5), **options, **drawing).x
+
     def masks_first(at):
         drawn = first.noise(at.text(), at.generator(), 0.0)
         net = at.network(masks, reads="leave-one-out")
@@ -595,6 +609,10 @@ def _text_doors():
     def next_bits(at):
         return letters.bits(network(at), at.text()).total
 
+    def next_sample(at):
+        drawing = dict(generator=at.generator(), device=at.device)
+        return letters.sample(network(at), (6, 5), **drawing).x
+
     def substituted(at):
         x_0, x_t, _, t = _noised(at, masks)
         return subs(at.logits(), x_t, K).softmax(-1)
@@ -604,10 +622,12 @@ def _text_doors():
 
     return {
         "order_bits": orders,
+        "MaskedText.sample(sweeps)": swept,
         "MasksFirst.loss": masks_first,
         "posterior_loss": posterior_of_loo,
         "NextLetter.loss": next_loss,
         "NextLetter.bits": next_bits,
+        "NextLetter.sample": next_sample,
         "subs": substituted,
         "log_score": scores,
     }
@@ -721,20 +741,35 @@ def _part_three_doors():
     }
 
 
+def _every_door():
+    yield from _small_doors()
+    for name, k in KERNELS.items():
+        yield from _kernel_doors(name, k)
+        yield from _bound_doors(name, k)
+        if k.T is None:
+            yield from _rate_doors(name, k)
+            yield from _jump_doors(name, k)
+    for name in ("uniform", "masks"):
+        yield from _flow_doors(name, KERNELS[name])
+    yield from _mask_doors(KERNELS["masks"])
+    yield from _system_doors()
+    yield from _text_doors().items()
+    yield from _step_doors().items()
+    yield from _part_three_doors().items()
+
+
+def by_name(pairs):
+    "{name: function of a Place}. ValueError for a name that comes twice."
+    doors = {}
+    for name, door in pairs:
+        if name in doors:
+            raise ValueError(
+                f"doors: expected each name once, got {name} twice"
+            )
+        doors[name] = door
+    return doors
+
+
 def all_doors():
     "{name: function of a Place}."
-    doors = dict(_small_doors())
-    for name, k in KERNELS.items():
-        doors.update(_kernel_doors(name, k))
-        doors.update(_bound_doors(name, k))
-        if k.T is None:
-            doors.update(_rate_doors(name, k))
-            doors.update(_jump_doors(name, k))
-    for name in ("uniform", "masks"):
-        doors.update(_flow_doors(name, KERNELS[name]))
-    doors.update(_mask_doors(KERNELS["masks"]))
-    doors.update(_system_doors())
-    doors.update(_text_doors())
-    doors.update(_step_doors())
-    doors.update(_part_three_doors())
-    return doors
+    return by_name(_every_door())
