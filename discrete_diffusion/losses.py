@@ -27,6 +27,15 @@ class NotFinite(ValueError, FloatingPointError):
     `fit` catches FloatingPointErrors and adds the step."""
 
 
+def _check_shape(logits, x, K, where=""):
+    "Logits (*x.shape, K)."
+    shape = (*x.shape, K)
+    if logits.shape != shape:
+        raise ValueError(
+            f"logits: expected shape {shape}, got {tuple(logits.shape)}{where}"
+        )
+
+
 def check_logits(
     logits: Tensor,  # what a model returned
     x: Tensor,  # (batch, *shape) the states it was asked about
@@ -39,11 +48,7 @@ def check_logits(
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         got = getattr(logits, "dtype", type(logits).__name__)
         raise TypeError(f"logits: expected a float tensor, got {got}{where}")
-    shape = (*x.shape, K)
-    if logits.shape != shape:
-        raise ValueError(
-            f"logits: expected shape {shape}, got {tuple(logits.shape)}{where}"
-        )
+    _check_shape(logits, x, K, where)
     if not readable(logits):
         return logits
     top = logits.detach().amax(-1)
@@ -80,11 +85,13 @@ def call_network(
     return model(x_t, t, y)
 
 
-def _check_masking(kernel, x_0, x_t, t):
-    "Refuse kernels with laws of their own, and pairs that masking never makes."
+def _check_masking(kernel, logits, x_0, x_t, t):
+    """Refuse kernels with laws of their own, logits for more or fewer than K
+    symbols, and pairs that masking never makes."""
     if not absorbs(kernel):
         name = type(kernel).__name__
         raise TypeError(f"kernel: expected an Absorbing kernel, got {name}")
+    _check_shape(logits, x_t, kernel.K)
     masked = x_t == kernel.mask
     moved = ~masked & (x_0 != x_t)
     too_early = masked & per_item(kernel.alpha(t) >= 1, x_t)
@@ -196,7 +203,7 @@ def masked_step_kl(
 ) -> Float[Tensor, "batch *shape"]:  # nats, in the logits' dtype
     """step_kl for the absorbing kernel: (alpha_s - alpha_t) / (1 - alpha_t)
     times the cross-entropy at masked tokens, 0 elsewhere. In float32 at least."""
-    _check_masking(kernel, x_0, x_t, t)
+    _check_masking(kernel, logits, x_0, x_t, t)
     alpha_s, alpha_t = kernel.alpha(s), kernel.alpha(t)
     ce = cross_entropy(logits, x_0)
     masked = x_t == kernel.mask

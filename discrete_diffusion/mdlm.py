@@ -325,8 +325,8 @@ def sweep(
     late = self.kernel.alpha.inverse(
         torch.tensor(1 - 1 / x.shape[1])
     ).item()  # the time at which one letter is hidden
-    order = uniforms(x.shape, generator).to(x.device) + 2.0 * ~free
-    turn = order.argsort(1)[:, : int(free.sum(1).max())]
+    order = uniforms(x.shape, generator) + 2.0 * ~free.cpu()
+    turn = order.argsort(1)[:, : int(free.sum(1).max())].to(x.device)
     places = torch.arange(x.shape[1], device=x.device)
     for i in turn.T[..., None]:  # one letter of each text
         p = ask(x.scatter(1, i, self.kernel.mask), late)

@@ -145,6 +145,7 @@ def _ready(model, kernel, shape, y, device, given, options):
         came = type(kernel).__name__
         raise TypeError(f"kernel: expected an Absorbing kernel, got {came}")
     _check_call(shape, y)
+    check_reads(kernel, "full", model)
     ask = asking(model, kernel, None if y is None else y.to(device), options)
     x = torch.full(shape, kernel.mask, device=device)
     if given is not None:

@@ -1,6 +1,7 @@
 """Run one notebook in this process, from its first cell to its last, as nbdev_test does.
 
-one.py NOTEBOOK            its last line says whether it ran to its end
+one.py NOTEBOOK            its last line says whether it ran to its end, and
+                           the exit status, 0 or 1
 one.py NOTEBOOK FOLDER     what it trains for long is kept in the folder (kept.py)
 
 Its exercises are asked on the way (check_exercises.py): the learner's stub must
@@ -25,8 +26,10 @@ def main(notebook, folder=None):
 
     passed, said = check_whole(Path(notebook).resolve())
     print(*said, sep="\n")
-    print(PASSED if passed and not said else "the notebook failed")
+    ran = passed and not said
+    print(PASSED if ran else "the notebook failed")
+    return int(not ran)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(main(*sys.argv[1:]))

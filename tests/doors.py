@@ -30,6 +30,7 @@ from discrete_diffusion.control import (
 from discrete_diffusion.ctmc import (
     euler,
     euler_rows,
+    gillespie,
     leap_rows,
     loo_from_score,
     rate_matrix,
@@ -76,6 +77,7 @@ from discrete_diffusion.forward import (
 from discrete_diffusion.losses import (
     bound,
     cross_entropy,
+    exact_bound,
     hybrid_loss,
     masked_step_kl,
     prior_term,
@@ -91,12 +93,14 @@ from discrete_diffusion.samplers import (
     hold_all,
     remask,
     unmask,
+    unmask_law,
     way_back,
 )
 from discrete_diffusion.sampling import (
     forth,
     guide,
     sample,
+    sampler_law,
     temper,
     top_p,
 )
@@ -198,7 +202,7 @@ def _kernel_doors(name, k):
         x_0, x_t, s, t = _noised(at, k)
         return laws.posterior(k, x_0, x_t, s, t)
 
-    def drawn(at):
+    def posterior_draw(at):
         x_0, x_t, s, t = _noised(at, k)
         return laws.posterior_draw(k, x_0, x_t, s, t, at.generator())
 
@@ -222,7 +226,15 @@ def _kernel_doors(name, k):
         x_0, x_t, s, t = _noised(at, k)
         return step_kl(k, at.logits(), x_0, x_t, s, t, "leave-one-out")
 
-    for door in (posterior, drawn, mixture, eq4, full, kl_full, kl_loo):
+    for door in (
+        posterior,
+        posterior_draw,
+        mixture,
+        eq4,
+        full,
+        kl_full,
+        kl_loo,
+    ):
         yield f"{name}.{door.__name__}", door
 
 
@@ -362,6 +374,11 @@ def _jump_doors(name, k):
             at.network(k), k, (6, 5), 4, reads="leave-one-out", **drawing
         ).x
 
+    def weights(at):
+        x_0, x_t, s, t = _noised(at, k)
+        return laws.posterior_weights(k, x_0, x_t, s, t)
+
+    yield f"{name}.posterior_weights", weights
     yield f"{name}.beta", lambda at: k.beta(at.times())
     yield f"{name}.reveal_rate", lambda at: reveal_rate(k, at.times())
     yield f"{name}.rate_matrix", lambda at: rate_matrix(k, at.times())
@@ -563,6 +580,33 @@ def _small_doors():
     yield "exact_continuous_bound", exact
 
 
+def _next_letter_net(at):
+    start = Absorbing(K, linear_schedule())  # state K comes first
+    net = at.network(start, time=False)
+    del net.reads
+    return net
+
+
+def _written_doors():
+    "Texts that two systems draw."
+    masks = KERNELS["masks"]
+    text, letters = MaskedText(masks), NextLetter(K)
+
+    def swept(at):
+        net = at.network(masks, time=False)
+        drawing = dict(generator=at.generator(), device=at.device)
+        given = at.put(torch.tensor([1, -1, -1, 2, -1]))
+        options = dict(times=4, sweeps=1, given=given)
+        return text.sample(net, (6, 5), **options, **drawing).x
+
+    def next_sample(at):
+        drawing = dict(generator=at.generator(), device=at.device)
+        return letters.sample(_next_letter_net(at), (6, 5), **drawing).x
+
+    yield "MaskedText.sample(sweeps)", swept
+    yield "NextLetter.sample", next_sample
+
+
 def _text_doors():
     "What the text systems have beside noise, loss, bits and samples."
     masks, uniform = KERNELS["masks"], KERNELS["uniform"]
@@ -583,17 +627,13 @@ def _text_doors():
         x_0, x_t, _, t = _noised(at, uniform)
         return posterior_loss(uniform, at.logits(), x_0, x_t, t)
 
-    def network(at):
-        start = Absorbing(K, linear_schedule())  # state K comes first
-        net = at.network(start, time=False)
-        del net.reads
-        return net
-
     def next_loss(at):
-        return letters.loss(network(at), *letters.noise(at.text()))["loss"]
+        return letters.loss(_next_letter_net(at), *letters.noise(at.text()))[
+            "loss"
+        ]
 
     def next_bits(at):
-        return letters.bits(network(at), at.text()).total
+        return letters.bits(_next_letter_net(at), at.text()).total
 
     def substituted(at):
         x_0, x_t, _, t = _noised(at, masks)
@@ -721,20 +761,73 @@ def _part_three_doors():
     }
 
 
+def _law_doors():
+    "What lives on the CPU: exact laws of small worlds, paths, texts by blocks."
+
+    def here(at):
+        return Place(dtype=at.dtype)
+
+    for name in ("uniform", "masks"):
+        k = KERNELS[name]
+
+        def law(at, k=k):
+            return sampler_law(here(at).network(k), k, 2, 3)
+
+        def exact(at, k=k):
+            every = torch.cartesian_prod(torch.arange(K), torch.arange(K))
+            return exact_bound(here(at).network(k), k, every, 3).total
+
+        def jumps(at, k=k):
+            return gillespie(k, Place().clean(), 0.9, at.generator()).times
+
+        yield f"{name}.sampler_law", law
+        yield f"{name}.exact_bound", exact
+        yield f"{name}.gillespie", jumps
+    masks = KERNELS["masks"]
+    blocks = BlockText(masks, 2)
+
+    def unmasked(at):
+        return unmask_law(here(at).network(masks), masks, 2, 2, "confidence")
+
+    def by_blocks(at):
+        net = here(at).network(masks, time=False)
+        return blocks.sample(net, (6, 4), generator=at.generator()).x
+
+    yield "unmask_law", unmasked
+    yield "BlockText.sample", by_blocks
+
+
+def _every_door():
+    yield from _small_doors()
+    for name, k in KERNELS.items():
+        yield from _kernel_doors(name, k)
+        yield from _bound_doors(name, k)
+        if k.T is None:
+            yield from _rate_doors(name, k)
+            yield from _jump_doors(name, k)
+    for name in ("uniform", "masks"):
+        yield from _flow_doors(name, KERNELS[name])
+    yield from _mask_doors(KERNELS["masks"])
+    yield from _system_doors()
+    yield from _text_doors().items()
+    yield from _step_doors().items()
+    yield from _part_three_doors().items()
+    yield from _written_doors()
+    yield from _law_doors()
+
+
+def by_name(pairs):
+    "{name: function of a Place}. ValueError for a name that comes twice."
+    doors = {}
+    for name, door in pairs:
+        if name in doors:
+            raise ValueError(
+                f"doors: expected each name once, got {name} twice"
+            )
+        doors[name] = door
+    return doors
+
+
 def all_doors():
     "{name: function of a Place}."
-    doors = dict(_small_doors())
-    for name, k in KERNELS.items():
-        doors.update(_kernel_doors(name, k))
-        doors.update(_bound_doors(name, k))
-        if k.T is None:
-            doors.update(_rate_doors(name, k))
-            doors.update(_jump_doors(name, k))
-    for name in ("uniform", "masks"):
-        doors.update(_flow_doors(name, KERNELS[name]))
-    doors.update(_mask_doors(KERNELS["masks"]))
-    doors.update(_system_doors())
-    doors.update(_text_doors())
-    doors.update(_step_doors())
-    doors.update(_part_three_doors())
-    return doors
+    return by_name(_every_door())

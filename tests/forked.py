@@ -68,7 +68,7 @@ def run(words, env, log):
     sys.argv[:] = [f"{SCRIPTS}/one.py", *words]
     import one
 
-    one.main(*words)
+    sys.exit(one.main(*words))
 
 
 def forked(words, seconds, closing, idle=IDLE):

@@ -5,9 +5,14 @@ from functools import cache
 import pytest
 import torch
 from device import Device, plain
-from doors import Place, all_doors
+from doors import Place, all_doors, by_name
 
 DOORS = all_doors()
+
+
+def test_each_name_comes_once():
+    with pytest.raises(ValueError, match="got a twice"):
+        by_name([("a", torch.zeros), ("a", torch.ones)])
 
 
 @cache

@@ -1,9 +1,12 @@
 "Every notebook runs to its end: they are the course, and its tests."
 
+import subprocess
+import sys
+
 import kept
 import nbformat
 import pytest
-from house import LONG, notebooks
+from house import LONG, ROOT, notebooks
 from nbformat.v4 import new_code_cell, new_notebook
 from notebook import complaint
 
@@ -48,6 +51,14 @@ def test_a_broken_notebook_is_red(tmp_path, cells):
 @pytest.mark.parametrize("cells", GOOD.values(), ids=GOOD.keys())
 def test_a_good_notebook_is_green(tmp_path, cells):
     assert complaint(made(tmp_path, cells)) is None
+
+
+def test_one_says_it_by_its_exit_status(tmp_path):
+    command = [sys.executable, str(ROOT / "scripts" / "one.py")]
+    for cells, status in ((["x = 1"], 0), (["assert False"], 1)):
+        path = str(made(tmp_path, cells))
+        done = subprocess.run([*command, path], capture_output=True)
+        assert done.returncode == status, done.stdout.decode()
 
 
 def test_a_notebook_that_never_ends_is_ended(tmp_path):
