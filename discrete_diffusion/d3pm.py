@@ -223,7 +223,9 @@ class MaskedD3PM(D3PM):
         Draws nothing."""
         t = wide(k) / x_0[0].numel()
         hidden = x_t == self.kernel.mask
-        ce = cross_entropy(call_network(model, x_t, t, y=y), x_0) * hidden
+        logits = call_network(model, x_t, t, y=y)
+        ce = cross_entropy(check_logits(logits, x_t, self.kernel.K), x_0)
+        ce = torch.where(hidden, ce, 0.0)
         return {"loss": ce.flatten(1).sum(1) / k.to(ce.device), "t": t}
 
 # %% ../nbs/10_d3pm.ipynb #9fcebf63

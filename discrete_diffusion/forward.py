@@ -225,7 +225,7 @@ class Schedule(_Value):
         """The first time at which alpha has fallen to `a` (any shape): 0
         above alpha(0), 1 below alpha(1). By bisection, but for the schedules
         of this chapter."""
-        a = wide(check_finite(a, "a").detach())
+        a = check_finite(a, "a").detach().cpu().double()
         when = getattr(self.fn, "_when", self._bisect)
         t = when(a.clamp(0, 1)).clamp(0, 1)
         return torch.where(a >= self(0.0), 0.0, t)

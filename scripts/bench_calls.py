@@ -33,7 +33,7 @@ from safetensors.torch import load_file
 
 from discrete_diffusion.core import draw, uniforms
 from discrete_diffusion.ctmc import tweedie
-from discrete_diffusion.data import windows
+from discrete_diffusion.data import load_text, windows
 from discrete_diffusion.decode import (
     apart,
     at_random,
@@ -127,6 +127,13 @@ def calls_of(out, rule):
     return torch.stack(new).double().sum(0).mean().item()
 
 
+def real_row(rule, tokens, judge, many):
+    "The judge's row of so many windows of a text that people wrote."
+    pages = windows(tokens, L, L)
+    pages = pages[:: max(1, len(pages) // many)]
+    return dict(rule=rule, setting=0, calls=0, seconds=0, **judge(pages))
+
+
 def run_rules(a, corpus):
     generator = torch.Generator().manual_seed(a.seed)
     text, letters, _, held = corpus
@@ -141,12 +148,10 @@ def run_rules(a, corpus):
             so_far["seconds"].append(time.process_time() - begun)
             so_far["calls"].append(calls_of(out, rule))
             so_far["x"].append(out.x)
-    real = windows(held, L, L)[
-        :: max(1, len(held) // L // (a.rounds * AT_A_TIME))
-    ]
-    rows = [
-        dict(rule="real text", setting=0, calls=0, seconds=0, **judge(real))
-    ]
+    many = a.rounds * AT_A_TIME
+    rows = [real_row("real text", held, judge, many)]
+    unread = letters.encode(load_text("plays").held)  # `ar` has read the other
+    rows.append(real_row("real text, new to ar", unread, judge, many))
     for (rule, setting, _), got in zip(listed, found, strict=True):
         seconds = [s / AT_A_TIME for s in got["seconds"]]
         row = dict(
