@@ -1,13 +1,14 @@
 """Quality against calls: samplers that reveal letters, on many texts.
 
-    python scripts/bench_decode.py [texts]
+    python scripts/bench_decode.py [texts [sampler]]
 
 The shipped `masked` network writes windows of 64 letters (208 unless told
 otherwise). For each sampler: network calls a text, the price of as many
 held-out windows of the plays in bits a letter (`priced`: an upper bound for
 random places, the number itself for rules without coins), and, for as many
 samples, the share of known words and the bits under the shipped next-letter
-network. Behind each number its standard error over texts. One seed.
+network. Behind each number its standard error over texts. One seed. With the
+name of a sampler, such as "threshold 0.9", that one alone.
 """
 
 import math
@@ -106,7 +107,7 @@ def as_line(judged):
     return (line + "  ar {bits:.3f} +- {bits_stderr:.3f}").format(**judged)
 
 
-def main(texts):
+def main(texts, only=None):
     torch.set_num_threads(1)
     generator = seed_everything(0)
     trained, plays = load_pretrained("masked"), load_text("plays")
@@ -120,7 +121,10 @@ def main(texts):
         f"{texts} texts of {L} letters, torch {torch.__version__}, one thread"
     )
     print("real text:", as_line(judge(pages)), flush=True)
-    for name, moves in samplers(generator).items():
+    chosen = samplers(generator)
+    if only is not None:
+        chosen = {only: chosen[only]}
+    for name, moves in chosen.items():
         begun = time.process_time()
         nats, calls = priced(net, kernel, pages, moves)
         price[name] = nats / L / math.log(2)
@@ -136,6 +140,12 @@ def main(texts):
         line += f"{with_error(price[name])}  {as_line(judge(out.x))}"
         seconds = time.process_time() - begun
         print(f"{name:16} {line}  ({seconds:.0f} s)", flush=True)
+    if only is None:
+        compare(price)
+
+
+def compare(price):
+    "Paired differences of the prices, text by text."
     for one, other in (
         ("random 8", "apart 8"),
         ("random 16", "apart 16"),
@@ -148,4 +158,5 @@ def main(texts):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 208)
+    texts, *only = sys.argv[1:] or ["208"]
+    main(int(texts), *only)

@@ -46,7 +46,8 @@ def test_every_diffusion_bound_says_at_most():
     names = {"itertools": itertools, "show": lambda *a: None}
     labels = ["next letter, this network", "masked diffusion, no time"]
     names["ordered"] = [
-        {"label": n, "bits": 2.0 + i} for i, n in enumerate(labels)
+        {"label": n, "bits": 2.0 + i, "stderr_draws": i}
+        for i, n in enumerate(labels)
     ]
     exec(cells["965f7141"], names)
     lines = [line for part in names["said"].values() for line in part]
