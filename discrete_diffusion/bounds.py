@@ -18,6 +18,7 @@ from .core import *
 from .forward import *
 from .posterior import *
 from .losses import *
+from .losses import _check_shape
 from .losses import _clean_nats
 from .evaluation import Bits
 from .sampling import check_reads
@@ -104,16 +105,6 @@ def _refuse_infinite(alpha):
         )
 
 
-def _of_shape(logits, x_t, K):
-    "The logits, if they have one entry for each clean symbol."
-    if isinstance(logits, Tensor) and logits.shape != (*x_t.shape, K):
-        raise ValueError(
-            f"logits: expected shape {(*x_t.shape, K)}, "
-            f"got {tuple(logits.shape)}"
-        )
-    return logits
-
-
 def _float(x):
     "At least float32."
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
@@ -174,7 +165,7 @@ def masked_rate(
     """
     alpha, fall = _start(kernel, x_t, t)
     masked = x_t == kernel.mask
-    ce = cross_entropy(_of_shape(logits, x_t, kernel.K), x_0)
+    ce = cross_entropy(_check_shape(logits, x_t, kernel.K), x_0)
     _refuse(torch.where(masked, alpha >= 1, x_0 != x_t))
     weight = fall / torch.where(alpha < 1, 1 - alpha, 1.0)
     return torch.where(masked, weight.to(ce.dtype) * ce, 0.0)

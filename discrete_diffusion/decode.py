@@ -120,10 +120,7 @@ def best_counts(
         raise ValueError(
             f"calls: expected at most {L}, one a token, got {calls}"
         )
-    if not bool(curve.isfinite().all()):
-        raise ValueError(
-            f"curve: expected finite numbers, got {curve.tolist()}"
-        )
+    check_finite(curve, "curve")
     place = torch.arange(L + 1, device=curve.device)
     size = place - place[:, None]  # [a, b]: tokens shown in going from a to b
     edge = torch.where(size > 0, size * pad(curve, (0, 1))[:, None], math.inf)

@@ -1395,6 +1395,18 @@ def unrelated(
         )
 
 
+def _pairings(n: int) -> list[tuple[Tensor, Tensor]]:
+    "Places of n that a shared draw may link: each pairing as two rows of places."
+    place = torch.arange(n)
+    parts = {n // 4, n // 3, n // 2}
+    pairs = [(place[: n // 2], place.flip(0)[: n // 2])]  # mirror images
+    for far in parts | {1} | {n - part for part in parts}:
+        # in blocks of this length: the first with the second, and so on
+        first = place[: n - far][place[: n - far] // max(far, 1) % 2 == 0]
+        pairs.append((first, first + far))
+    return [(i, j) for i, j in pairs if len(i) and bool((i != j).all())]
+
+
 @patch
 def independent(
     self: Checker,
@@ -1403,8 +1415,9 @@ def independent(
     what: str = "the draws",
     rate: float = 1e-6,
 ):
-    """Items are independent of one another, and so are tokens: neighbours, and
-    members of two quarters or halves, follow in pairs the product of their laws.
+    """Items are independent of one another, and so are tokens: neighbours,
+    members of two quarters, thirds or halves, and mirror images follow in pairs
+    the product of their laws.
 
     Total variation in Weissman's bound, the rate shared by the pairings; one law
     for all that is not known is estimated, and its own error is added. How far
@@ -1417,16 +1430,12 @@ def independent(
     else:
         p, slack = law.double(), 0
     p = p.expand(*x.shape, N) if p.ndim == 1 else p.reshape(*x.shape, N)
-    ways = []
-    for unit, axis in (("tokens of one item", 1), ("items of the batch", 0)):
-        n = x.shape[axis]
-        for far in sorted(
-            {1, n // 4, n // 2} - {0}
-        ):  # neighbours, quarters, halves
-            first = torch.arange(n // (2 * far) * far).reshape(-1, far)
-            first = (first + far * torch.arange(len(first))[:, None]).flatten()
-            if len(first):
-                ways.append((unit, axis, first, first + far))
+    units = ("tokens of one item", 1), ("items of the batch", 0)
+    ways = [
+        (unit, axis, i, j)
+        for unit, axis in units
+        for i, j in _pairings(x.shape[axis])
+    ]
     found = []
     for unit, axis, i, j in ways:
         a, b = (x.index_select(axis, k).flatten() for k in (i, j))

@@ -28,12 +28,13 @@ class NotFinite(ValueError, FloatingPointError):
 
 
 def _check_shape(logits, x, K, where=""):
-    "Logits (*x.shape, K)."
+    "The logits; ValueError unless they have an entry for each clean symbol."
     shape = (*x.shape, K)
-    if logits.shape != shape:
+    if isinstance(logits, Tensor) and logits.shape != shape:
         raise ValueError(
             f"logits: expected shape {shape}, got {tuple(logits.shape)}{where}"
         )
+    return logits
 
 
 def check_logits(
