@@ -60,7 +60,8 @@ def block_bound(
             paid = inside.clone()
             paid[inside] = pattern
             page = x_0.masked_fill(paid | (own > j), kernel.mask)
-            nats = cross_entropy(model(page, None, None), x_0)[:, paid].sum(1)
+            logits = check_logits(model(page, None, None), page, kernel.K)
+            nats = cross_entropy(logits, x_0)[:, paid].sum(1)
             n = int(pattern.sum())
             total += wide(nats) / (n * math.comb(size, n))
     return total
@@ -216,7 +217,6 @@ class BlockNet(TextNet):
         return self.read(x, places, mask.to(x.device))[0][:, :L]
 
 # %% ../nbs/20_blocks.ipynb #4f44f3a5
-@torch.no_grad()
 def by_pages(
     model: Callable,  # model(x_t, t, y) -> logits (batch, L, K)
     x_t: Int64[Tensor, "batch L"],  # noisy letters

@@ -585,6 +585,14 @@ class Checker:
             )
         return got
 
+    def real(self, got, what: str = "the answer") -> float:
+        "A number, not a text that holds one."
+        if _blank(got):
+            self.fail("not attempted", _BLANK)
+        if isinstance(got, str) or not hasattr(got, "__float__"):
+            self.fail("shape", f"expected a number for {what}, got {got!r}.")
+        return float(got)
+
     def holds(self, true, sentence: str):  # sentence: what must hold
         "A property."
         if not bool(true):
@@ -626,7 +634,7 @@ class Checker:
         except (RuntimeError, TypeError, ValueError):
             self.fail(
                 "shape",
-                f"expected {what or 'a number'}{f' like {_show(want)}' if tell else ', a number'}, got {_show(got)}.",
+                f"expected {what or 'a number'}{f' like {_show(want)}' if tell else ', a number'}, got {_show(got) if isinstance(got, Tensor) else repr(got)[:80]}.",
             )
         a, b = a.detach(), b.detach()
         off = _apart(a, b)
@@ -1395,11 +1403,20 @@ def unrelated(
         )
 
 
+def _mirrored(n: int, block: int) -> tuple[Tensor, Tensor]:
+    "Mirror images within each block of this length."
+    first = torch.arange(n)
+    start = first // block * block
+    second = start + block - 1 - (first - start)
+    inside = (first < second) & (second < n)
+    return first[inside], second[inside]
+
+
 def _pairings(n: int) -> list[tuple[Tensor, Tensor]]:
     "Places of n that a shared draw may link: each pairing as two rows of places."
     place = torch.arange(n)
     parts = {n // 4, n // 3, n // 2}
-    pairs = [(place[: n // 2], place.flip(0)[: n // 2])]  # mirror images
+    pairs = [_mirrored(n, n), _mirrored(n, max(n // 2, 1))]
     for far in parts | {1} | {n - part for part in parts}:
         # in blocks of this length: the first with the second, and so on
         first = place[: n - far][place[: n - far] // max(far, 1) % 2 == 0]
@@ -1416,28 +1433,27 @@ def independent(
     rate: float = 1e-6,
 ):
     """Items are independent of one another, and so are tokens: neighbours,
-    members of two quarters, thirds or halves, and mirror images follow in pairs
-    the product of their laws.
+    members of two quarters, thirds or halves, and mirror images, along each
+    axis, follow in pairs the product of their laws.
 
     Total variation in Weissman's bound, the rate shared by the pairings; one law
     for all that is not known is estimated, and its own error is added. How far
     each of a pair is from its own law is taken off: that is for `draws` to say."""
     B, N = len(x), int(x.max()) + 1 if law is None else law.shape[-1]
-    x = x.reshape(B, -1)
     n_all = x.numel()
     if law is None:
         p, slack = x.flatten().bincount(minlength=N).double() / n_all, 2
     else:
         p, slack = law.double(), 0
     p = p.expand(*x.shape, N) if p.ndim == 1 else p.reshape(*x.shape, N)
-    units = ("tokens of one item", 1), ("items of the batch", 0)
     ways = [
-        (unit, axis, i, j)
-        for unit, axis in units
+        (axis, i, j)
+        for axis in range(x.ndim)
         for i, j in _pairings(x.shape[axis])
     ]
     found = []
-    for unit, axis, i, j in ways:
+    for axis, i, j in ways:
+        unit = "tokens of one item" if axis else "items of the batch"
         a, b = (x.index_select(axis, k).flatten() for k in (i, j))
         p_a, p_b = (p.index_select(axis, k).reshape(-1, N) for k in (i, j))
         pairs = len(a)
@@ -1467,10 +1483,11 @@ def independent(
 
 # %% ../nbs/91_exercises.ipynb #c6ec0014
 def _plain(x) -> str:
-    "A choice without capitals and commas: 'Up then down' is 'up, then down'."
+    "A choice in plain words: 'Up and then down' is 'up, then down'."
     x = x.item() if hasattr(x, "item") else x
     x = int(x) if isinstance(x, float) and x.is_integer() else x
-    return " ".join(re.findall(r"[^\W_]+", str(x).lower()))
+    words = re.findall(r"[^\W_]+", str(x).lower())
+    return " ".join(word for word in words if word != "and")
 
 
 @patch

@@ -536,23 +536,32 @@ def _weights(w: Tensor, K: int) -> Tensor:
     return wide(w)
 
 # %% ../nbs/03_forward.ipynb #5c1a7e02
-_LAWS = {"probs", "evidence", "likelihood", "push", "sample", "jump"}
-_MATRICES = {"matrix", "from_data"}
+_LAWS = {"from_data", "probs", "evidence", "likelihood"}
+_LAWS |= {"push", "sample", "jump"}
 
 
 def _own_laws(cls):
     """A subclass of `Redraw` that writes a law anew, or takes it from another
-    class, is no closed form any more; where it has matrices of its own, the
+    class, is no closed form any more; where it has a matrix of its own, the
     laws that it does not write are those of `Kernel`."""
-    names = _LAWS | _MATRICES
+    names = _LAWS | {"matrix"}
     written = {v for v in names if getattr(cls, v) is not getattr(Redraw, v)}
     written = {v for v in written if getattr(cls, v) is not getattr(Kernel, v)}
     if written:
         cls.closed_form = False
-    if written & _MATRICES:
-        general = _LAWS | ({"from_data"} if "matrix" in written else set())
-        for law in general - written:
+    if "matrix" in written:
+        for law in _LAWS - written:
             setattr(cls, law, getattr(Kernel, law))
+
+
+def _check_matrix(cls):
+    "TypeError for a subclass of `Redraw` with a law, but no matrix, of its own."
+    own = [v for v in _LAWS if getattr(cls, v) is not getattr(Redraw, v)]
+    if own and cls.matrix is Redraw.matrix:
+        raise TypeError(
+            f"{cls.__name__}: expected `matrix` beside {', '.join(sorted(own))}:"
+            " the laws that it does not write follow from its matrix"
+        )
 
 
 def _check_redraw(K, pi, alpha):
@@ -570,7 +579,8 @@ def _check_redraw(K, pi, alpha):
 # %% ../nbs/03_forward.ipynb #cf425ced
 class Redraw(Kernel):
     """Each token is redrawn from `pi` at random times: q(x_t | x_0) = alpha
-    I + (1 - alpha) 1 pi^T (D3PM, appendix A.2; MDLM). No matrix is built."""
+    I + (1 - alpha) 1 pi^T (D3PM, appendix A.2; MDLM). No matrix is built. A
+    subclass that writes a law anew writes `matrix` as well; TypeError."""
 
     closed_form = True  # do all laws follow from alpha and pi?
 
@@ -582,6 +592,7 @@ class Redraw(Kernel):
     ):
         _check_redraw(K, pi, alpha)
         _own_laws(type(self))  # once more: a method may have come since
+        _check_matrix(type(self))
         self.K, self.N, self.alpha = K, len(pi), alpha
         self.pi = pi.double() / pi.double().sum()
 

@@ -259,21 +259,17 @@ def _plan(kernel, order, steps, first):
             f"steps: expected at most {first.shape[1]}, one for each token, "
             f"got {steps}"
         )
-    return (
-        (first == kernel.mask).sum(1)
-        * torch.arange(steps - 1, -1, -1, device=first.device)[:, None]
-        // steps
-    )
+    hidden = (first == kernel.mask).sum(1)
+    left = torch.arange(steps - 1, -1, -1, device=first.device)
+    return hidden * left[:, None] // steps
 
 
 def _time_of(kernel, x):
     """The time at which that share of tokens is masked on average, for a
     network that wants one."""
-    return kernel.alpha.inverse(
-        1
-        - (x == kernel.mask).cpu().double().mean(1)
-        * (1 - kernel.alpha(1.0).item())
-    )
+    hidden = (x == kernel.mask).cpu().double().mean(1)
+    most = 1 - kernel.alpha(1.0).item()
+    return kernel.alpha.inverse(1 - hidden * most)
 
 
 @door
@@ -297,13 +293,10 @@ def unmask(
     chosen by `order`. Raises TypeError, ValueError."""
     ask, x = _ready(model, kernel, shape, y, device, given, options)
     calls, begun = ask.calls, time.perf_counter()
-    flat, path = (
-        x.reshape(shape[0], -1),
-        [(torch.ones(shape[0], dtype=torch.float64), x)],
-    )
-    for left in tqdm(
-        _plan(kernel, order, steps, flat), disable=not progress, desc="sampling"
-    ):
+    flat = x.reshape(shape[0], -1)
+    path = [(torch.ones(shape[0], dtype=torch.float64), x)]
+    plan = _plan(kernel, order, steps, flat)
+    for left in tqdm(plan, disable=not progress, desc="sampling"):
         count = (flat == kernel.mask).sum(1) - left
         if not bool((count > 0).any()):
             continue
@@ -336,11 +329,10 @@ def unmask_law(
     states, draws = all_states(kernel.N, L), all_states(kernel.K, L)
     law = torch.zeros(len(states), dtype=torch.float64)
     law[state_index(first, kernel.N)] = 1.0
-    rankings = torch.tensor(
-        list(itertools.permutations(range(L)))
-        if order == "random"
-        else [[0] * L]
-    ).double()
+    rankings = [[0.0] * L]
+    if order == "random":
+        rankings = list(itertools.permutations(range(L)))
+    rankings = torch.tensor(rankings).double()
     for left in _plan(kernel, order, steps, first):
         x = states[law > 0]
         S, D = len(x), len(draws)
@@ -348,9 +340,8 @@ def unmask_law(
             ask.y = torch.full((S,), check_count(y, "y", 0))
         p = ask(x, _time_of(kernel, x)).double().repeat_interleave(D, 0)
         drawn = draws.repeat(S, 1)  # (S D, L, K), (S D, L)
-        weight = law[law > 0].repeat_interleave(D) * p.gather(
-            -1, drawn[..., None]
-        )[..., 0].prod(-1)
+        chance = p.gather(-1, drawn[..., None])[..., 0].prod(-1)
+        weight = law[law > 0].repeat_interleave(D) * chance
         law, x = torch.zeros_like(law), x.repeat_interleave(D, 0)
         count = (x == kernel.mask).sum(1) - left
         for u in rankings:

@@ -349,6 +349,9 @@ def test_independent(known):
         (x[::2].repeat_interleave(2, 0), items),
         (x[:200].repeat(2, 1), items),
         (torch.cat([x[:100].repeat(2, 1), x[100:200].repeat(2, 1)]), items),
+        (torch.cat([x[:, :30], x[:, :30].flip(1)], 1), tokens),
+        (torch.cat([x[:200], x[:200].flip(0)]), items),
+        (torch.cat([x[:100], x[:100].flip(0), x[200:]]), items),
     ]:
         assert says in hears(c.independent, wrong, law)
         assert c.margin > 0 or not known

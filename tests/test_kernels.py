@@ -253,14 +253,23 @@ def test_continuous_time_refuses_laws_it_does_not_know():
         score_rate(own, torch.zeros(2, 3, 4), x, x, 0.5)
 
     class Hidden(Absorbing):
-        def probs(self, x_0, t):
-            return super().probs(x_0, t)
+        def matrix(self, s, t):
+            return super().matrix(s, t)
 
     assert not absorbs(Hidden(4, linear_schedule()))
     with pytest.raises(TypeError, match="laws follow from alpha and pi"):
         masked_rate(
             Hidden(4, linear_schedule()), torch.zeros(2, 3, 4), x, x, 0.5
         )
+
+
+@pytest.mark.parametrize("law", ["probs", "sample", "jump", "from_data"])
+def test_a_law_of_its_own_needs_a_matrix_of_its_own(law):
+    "Else it would be mixed, without a word, with the laws of alpha and pi."
+    method = {law: lambda self, *given: getattr(Uniform, law)(self, *given)}
+    Mixed = type("Mixed", (Uniform,), method)
+    with pytest.raises(TypeError, match=f"expected `matrix` beside {law}"):
+        Mixed(3, linear_schedule())
 
 
 def test_matrices_with_several_stationary_laws_are_refused_unless_a_start_is_given():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from discrete_diffusion.blocks import BlockText
+from discrete_diffusion.blocks import BlockNet, BlockText, block_bound
 from discrete_diffusion.d3pm import D3PM
 from discrete_diffusion.flow import FlowMatching
 from discrete_diffusion.forward import (
@@ -405,3 +405,25 @@ def test_a_text_that_was_not_cut_into_windows_is_refused(name):
         D3PM(UNIFORM, 4).noise(tokens, tokens, seeded())
     with pytest.raises(ValueError, match=r"x_0: .*\(batch, \*shape\)"):
         BlockText(MASKS, 2).noise(tokens, seeded())
+
+
+def test_blocks_learn_from_one_call_a_block():
+    "A network without `both` has the gradient that one pass would give it."
+    torch.manual_seed(0)
+    net = BlockNet(K, 2, width=8, heads=2, depth=1).double()
+    torch.nn.init.normal_(net.head.weight)
+    system = BlockText(MASKS, 2)
+    drawn = system.noise(torch.arange(24).view(4, 6) % K, seeded())
+    gradients = []
+    for model in (net, lambda x_t, t, y: net(x_t)):
+        net.zero_grad()
+        system.loss(model, *drawn)["loss"].mean().backward()
+        gradients.append(net.emb.weight.grad.clone())
+    assert gradients[0].abs().max() > 1e-3
+    torch.testing.assert_close(*gradients)
+
+
+def test_the_bound_of_blocks_refuses_logits_of_the_mask():
+    net = Table(K + 1)
+    with pytest.raises(ValueError, match="logits: expected shape"):
+        block_bound(net, MASKS, torch.zeros(2, 4, dtype=torch.int64), 2)
