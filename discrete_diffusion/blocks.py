@@ -24,7 +24,7 @@ from .sampling import *
 from .evaluation import *
 from .bounds import *
 from .transformer import *
-from .transformer import _norm
+from .transformer import _check_shape, _norm
 from .mdlm import _report
 
 # %% ../nbs/20_blocks.ipynb #22dacf16
@@ -254,7 +254,8 @@ class BlockText:
         return "full"
 
     def _check(self, model):
-        "ValueError for a network of other blocks."
+        "ValueError for a network of other blocks, or that answers otherwise."
+        check_reads(self.kernel, self.reads, model)
         own = getattr(model, "block", self.block)
         if own != self.block:
             raise ValueError(
@@ -306,7 +307,9 @@ def bits(
     generator: torch.Generator | None = None,  # where masks come from
 ) -> Bits:
     "The bound on -log2 p(x_0) per character; for blocks of 1 the cost."
+    check_items(x_0, self.kernel.K)
     check_count(len(x_0), "x_0: number of windows", 2)
+    batch_size = check_count(batch_size, "batch_size")
     each = torch.zeros(check_count(passes, "passes", 2), len(x_0)).double()
     for one_pass in each:
         drawn = self.noise(x_0, generator)
@@ -328,9 +331,10 @@ def sample(
     cache: bool = True,  # keep keys, where the model can
 ) -> Sample:
     "Texts, block by block."
+    shape = _check_shape(shape)
     block_of(shape[1], self.block)
     self._check(model)
-    times = self.block if times is None else times
+    times = time_grid(self.block if times is None else times)
     rest = times, temperature, generator
     if cache and hasattr(model, "read"):
         return sample_blocks(model, self.kernel, shape, *rest)
@@ -368,6 +372,7 @@ def sample_blocks(
 ) -> Sample:
     """Texts block by block, beside the kept keys of finished blocks: no call
     reads more than one block. Raises TypeError, ValueError."""
+    shape, times = _check_shape(shape), time_grid(times)
     begun, calls, kept, parts = time.perf_counter(), 0, None, []
     home, options = (
         device_of(net),

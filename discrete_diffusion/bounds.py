@@ -21,7 +21,7 @@ from .losses import *
 from .losses import _check_shape
 from .losses import _clean_nats
 from .evaluation import Bits
-from .sampling import check_reads
+from .sampling import check_items, check_reads
 from .ctmc import *
 
 # %% ../nbs/12_bounds.ipynb #6784fe85
@@ -469,9 +469,10 @@ def continuous_bits(
 
     Unbiased, and every character is paid for. Raises TypeError, ValueError.
     """
+    check_items(x_0, kernel.K)
     n = check_count(len(x_0), "x_0: number of windows", 2)
-    check_count(passes, "passes", 2)
-    check_count(batch_size, "batch_size")
+    passes = check_count(passes, "passes", 2)
+    batch_size = check_count(batch_size, "batch_size")
     parts = torch.zeros(3, passes, n, dtype=torch.float64)
     for r in range(passes):
         t = stratified_times(n, generator)

@@ -21,19 +21,8 @@ from .forward import *
 from .posterior import *
 from .sampling import Moment, ancestral
 
-# %% ../nbs/11_ctmc.ipynb #570cbd6b
-@door
-def rate_matrix(
-    kernel: Redraw,
-    t: Time,  # a time, or times (batch,)
-) -> Tensor:
-    """R_t = beta(t) (1 pi^T - I): (N, N), or (batch, N, N) for times (batch,);
-    rows sum to zero. For looking at: samplers never build it."""
-    leave = torch.eye(kernel.N, dtype=torch.float64)
-    land = kernel.pi.expand(kernel.N, -1)
-    return kernel.beta(t).cpu()[..., None, None] * (land - leave)
-
-# %% ../nbs/11_ctmc.ipynb #ctmc-jump-help
+# %% ../nbs/11_ctmc.ipynb #11-has-rates
+# A check; not needed to understand the chapter.
 def _check_redraw(kernel):
     if not redraws(kernel):
         raise TypeError(
@@ -41,7 +30,21 @@ def _check_redraw(kernel):
             f"which has rates, got {type(kernel).__name__}"
         )
 
+# %% ../nbs/11_ctmc.ipynb #570cbd6b
+@door
+def rate_matrix(
+    kernel: Redraw,
+    t: Time,  # a time, or times (batch,)
+) -> Tensor:
+    """R_t = beta(t) (1 pi^T - I): (N, N), or (batch, N, N) for times (batch,);
+    rows sum to zero. For looking at: samplers never build it. TypeError for a
+    kernel with laws of its own."""
+    _check_redraw(kernel)
+    leave = torch.eye(kernel.N, dtype=torch.float64)
+    land = kernel.pi.expand(kernel.N, -1)
+    return kernel.beta(t).cpu()[..., None, None] * (land - leave)
 
+# %% ../nbs/11_ctmc.ipynb #ctmc-jump-help
 def _last_level(kernel, x_0, end):
     "alpha(end); TypeError, ValueError for what `gillespie` cannot simulate."
     _check_redraw(kernel)
@@ -247,6 +250,7 @@ def reveal_rate(
 ) -> Tensor:
     """-alpha'/(1 - alpha), the rate at which masks come off backwards in time:
     float64, the shape of t. ValueError where alpha(t) = 1."""
+    _check_redraw(kernel)
     alpha = kernel.alpha(t)
     _check_noisy(alpha)
     return -kernel.alpha.slope(t) / (1 - alpha)

@@ -156,7 +156,9 @@ def sample(
             "corrections: expected 0, D3PM takes none (`way_back` of chapter 17 "
             f"has correctors for its kernels), got {corrections!r}"
         )
-    check_states(y, self.classes + 1, "y")
+    if check_states(y, self.classes + 1, "y").ndim != 1 or not len(y):
+        came = tuple(y.shape)
+        raise ValueError(f"y: expected labels, (items,), got shape {came}")
     if not isinstance(shape, tuple):
         came = type(shape).__name__
         raise TypeError(f"shape: expected a tuple, got {came}")
@@ -164,7 +166,7 @@ def sample(
         model,
         self.kernel,
         (len(y), *shape),
-        times,
+        time_grid(times),
         y,
         reads=check_reads(self.kernel, self.reads, model),
         temperature=temperature,

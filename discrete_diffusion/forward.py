@@ -537,7 +537,7 @@ def _weights(w: Tensor, K: int) -> Tensor:
 
 # %% ../nbs/03_forward.ipynb #5c1a7e02
 _LAWS = {"from_data", "probs", "evidence", "likelihood"}
-_LAWS |= {"push", "sample", "jump"}
+_LAWS |= {"push", "sample", "jump", "draw_pi"}
 
 
 def _own_laws(cls):
@@ -580,7 +580,8 @@ def _check_redraw(K, pi, alpha):
 class Redraw(Kernel):
     """Each token is redrawn from `pi` at random times: q(x_t | x_0) = alpha
     I + (1 - alpha) 1 pi^T (D3PM, appendix A.2; MDLM). No matrix is built. A
-    subclass that writes a law anew writes `matrix` as well; TypeError."""
+    subclass that writes a law anew writes `matrix` as well (TypeError), before
+    a kernel is made of it; `super()` means the laws of alpha and pi."""
 
     closed_form = True  # do all laws follow from alpha and pi?
 
@@ -645,6 +646,15 @@ class Redraw(Kernel):
         kept = torch.nn.functional.pad(w, (0, self.N - self.K))
         return a * kept + (1 - a) * w.sum(-1, keepdim=True) * self.pi.to(w)
 
+    def draw_pi(self, shape, generator=None, device="cpu"):
+        if bool(self.pi.max() == 1):
+            return torch.full(shape, int(self.pi.argmax()), device=device)
+        if bool((self.pi == self.pi[0]).all()):
+            at = "cpu" if generator is None else generator.device
+            x = torch.randint(self.N, shape, generator=generator, device=at)
+            return x.to(device)
+        return super().draw_pi(shape, generator, device)
+
     def _redraw(self, x, keep, generator):
         """Keep each token with probability `keep`, else draw it from pi. The
         coin is float64, on the generator's device."""
@@ -684,11 +694,6 @@ class Uniform(Redraw):
         pi = torch.full((check_count(K, "K", 2),), 1 / K, dtype=torch.float64)
         super().__init__(K, pi, alpha)
 
-    def draw_pi(self, shape, generator=None, device="cpu"):
-        at = "cpu" if generator is None else generator.device
-        x = torch.randint(self.N, shape, generator=generator, device=at)
-        return x.to(device)
-
 
 class Absorbing(Redraw):
     """A redraw lands on the mask, state K, and stays there: N = K + 1 (D3PM,
@@ -711,9 +716,6 @@ class Absorbing(Redraw):
     def shown(self, x_t: States) -> Tensor:
         "Every token but the mask (none where a subclass has laws of its own)."
         return (x_t != self.K) & self.closed_form
-
-    def draw_pi(self, shape, generator=None, device="cpu"):
-        return torch.full(shape, self.K, device=device)
 
 
 def redraws(

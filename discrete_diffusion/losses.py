@@ -74,7 +74,12 @@ def call_network(
 ) -> Tensor:
     """One call of a network, always as model(x_t, t, y). Times come on x_t's
     device, in float64; in float32 for a module in float32 or shorter, and
-    where the device has no float64."""
+    where the device has no float64. TypeError for what cannot be called."""
+    if not callable(model):
+        raise TypeError(
+            "model: expected a network, model(x_t, t, y), "
+            f"got {type(model).__name__}"
+        )
     if t is None:
         return model(x_t, None, y)
     dtype = torch.float64 if has_float64(x_t.device) else torch.float32

@@ -124,9 +124,10 @@ def bits(
     """The bound on -log2 p(x_0) per character: unbiased, numbers of masks
     spread evenly over the windows of each pass. Raises TypeError,
     ValueError."""
+    check_items(x_0, self.kernel.K)
     items = check_count(len(x_0), "x_0: number of windows", 2)
-    check_count(passes, "passes", 2)
-    check_count(batch_size, "batch_size")
+    passes = check_count(passes, "passes", 2)
+    batch_size = check_count(batch_size, "batch_size")
     each = torch.zeros(passes, items, dtype=torch.float64)
     for one_pass in each:
         x_t, weight = exact_masks(self.kernel, x_0, generator)
@@ -199,7 +200,7 @@ def order_bits(
     order. Raises TypeError, ValueError."""
     K = self.kernel.K
     check_states(x_0, K, "x_0")
-    check_count(batch_size, "batch_size")
+    batch_size = check_count(batch_size, "batch_size")
     if x_0.ndim != 2 or not x_0.numel():
         raise ValueError(
             f"x_0: expected shape (items, L), not empty, got {tuple(x_0.shape)}"
@@ -214,8 +215,8 @@ def order_bits(
             or bool((orders.sort(1).values.cpu() != torch.arange(L)).any())
         ):
             raise ValueError(
-                "orders: expected rows that are permutations of "
-                f"0..{L - 1}, got shape {tuple(orders.shape)}"
+                f"orders: expected shape (orders, {L}), each row a permutation "
+                f"of 0..{L - 1}, got {orders.tolist()}"[:200]
             )
         turn = orders.argsort(1).expand(
             B, -1, -1
@@ -290,12 +291,11 @@ def memory(
     self: MaskedText,
     model: Callable,  # model(x_t, t, y) -> logits
 ) -> Callable:  # what `sample` asks
-    "The network behind a `Remember`, unless it is one already."
-    return (
-        model
-        if isinstance(model, Remember)
-        else Remember(model, self.kernel.mask)
-    )
+    "The network behind a `Remember`; one that comes starts with nothing."
+    if not isinstance(model, Remember):
+        return Remember(model, self.kernel.mask)
+    model.last = {}
+    return model
 
 
 @patch
@@ -466,6 +466,6 @@ def order_bits(self: TimedMaskedText, *args, **options):
 
 @patch
 def memory(self: TimedMaskedText, model: Callable) -> Callable:
-    """The network itself: its answer changes with t, so it is asked in every
-    step."""
-    return model
+    """The network itself, out of a `Remember`, too: its answer changes with t,
+    so it is asked in every step."""
+    return model.model if isinstance(model, Remember) else model

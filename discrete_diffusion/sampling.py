@@ -164,6 +164,11 @@ def time_grid(
     """Increasing times from 0 to 1, float64; for a number T the grid i/T.
     Raises TypeError, ValueError."""
     if not isinstance(times, Tensor):
+        if not isinstance(times, Integral):
+            raise TypeError(
+                "times: expected a number of steps or a float tensor of times, "
+                f"got {type(times).__name__} {times!r}"[:200]
+            )
         T = check_count(times, "times")
         return torch.linspace(0, 1, T + 1, dtype=torch.float64)
     grid = check_times(times, "times")
@@ -576,15 +581,31 @@ def device_of(
     device: str | torch.device | None = None,  # None: where the network is
 ) -> torch.device:
     """Where a sampler keeps its states: as asked, else where the network's
-    first parameter is, else the CPU."""
+    first parameter is, else the CPU. Raises TypeError, ValueError."""
+    if not callable(model):
+        raise TypeError(
+            "model: expected a network, model(x_t, t, y), "
+            f"got {type(model).__name__}"
+        )
     if device is not None:
-        return torch.device(device)
+        return _usable(device)
     while not isinstance(model, torch.nn.Module) and hasattr(model, "model"):
         model = model.model
     if not isinstance(model, torch.nn.Module):
         return torch.device("cpu")
     tensors = [*model.parameters(), *model.buffers()]
     return tensors[0].device if tensors else torch.device("cpu")
+
+
+def _usable(device) -> torch.device:
+    "A device that PyTorch can use here; ValueError for any other."
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(
+            "device: expected one that PyTorch can use here, such as 'cpu', "
+            f"got {device!r}"
+        ) from error
 
 
 def correction_count(
@@ -603,7 +624,7 @@ def check_items(
 ) -> Tensor:  # x_0, unchanged
     """Clean states (batch, *shape), with an axis for the tokens of an item.
     Raises TypeError, ValueError."""
-    if check_states(x_0, K, "x_0").ndim < 2:
+    if check_states(x_0, K, "x_0").ndim < 2 or not x_0.numel():
         raise ValueError(
             "x_0: expected shape (batch, *shape), items of several tokens "
             f"each, got {tuple(x_0.shape)}"
@@ -619,11 +640,9 @@ def check_reads(
     """ValueError where the network says of itself that it answers something
     else. Under masks "full" and "leave-one-out" are one."""
     said = getattr(model, "reads", None)
-    if (
-        said in (None, reads)
-        or absorbs(kernel)
-        and "score" not in (said, reads)
-    ):
+    if said in (None, reads):
+        return reads
+    if absorbs(kernel) and {said, reads} <= {"full", "leave-one-out"}:
         return reads
     raise ValueError(
         f"model: expected a network whose answer is read as {reads!r}, "

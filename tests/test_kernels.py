@@ -10,6 +10,7 @@ import torch
 
 from discrete_diffusion.bounds import masked_rate, score_rate
 from discrete_diffusion.core import per_item
+from discrete_diffusion.ctmc import rate_matrix, reveal_rate
 from discrete_diffusion.d3pm import D3PM, MaskedD3PM
 from discrete_diffusion.flow import FlowMatching
 from discrete_diffusion.forward import (
@@ -263,13 +264,30 @@ def test_continuous_time_refuses_laws_it_does_not_know():
         )
 
 
-@pytest.mark.parametrize("law", ["probs", "sample", "jump", "from_data"])
+@pytest.mark.parametrize(
+    "law", ["probs", "sample", "jump", "from_data", "draw_pi"]
+)
 def test_a_law_of_its_own_needs_a_matrix_of_its_own(law):
     "Else it would be mixed, without a word, with the laws of alpha and pi."
     method = {law: lambda self, *given: getattr(Uniform, law)(self, *given)}
     Mixed = type("Mixed", (Uniform,), method)
     with pytest.raises(TypeError, match=f"expected `matrix` beside {law}"):
         Mixed(3, linear_schedule())
+
+
+@pytest.mark.parametrize("kind", [Uniform, Absorbing])
+def test_fresh_states_come_from_pi_whoever_set_it(kind):
+    kernel = kind(3, linear_schedule())
+    kernel.pi = torch.zeros(kernel.N, dtype=torch.float64)
+    kernel.pi[1] = 1
+    x = kernel.sample(torch.zeros(1, 9, dtype=torch.int64), 1.0)
+    assert bool((x == 1).all())
+
+
+def test_rates_are_refused_to_laws_that_have_their_own():
+    for rates in (rate_matrix, reveal_rate):
+        with pytest.raises(TypeError, match="expected a Redraw kernel"):
+            rates(MatrixOfRedraw(linear_schedule()), 0.5)
 
 
 def test_matrices_with_several_stationary_laws_are_refused_unless_a_start_is_given():

@@ -427,3 +427,105 @@ def test_the_bound_of_blocks_refuses_logits_of_the_mask():
     net = Table(K + 1)
     with pytest.raises(ValueError, match="logits: expected shape"):
         block_bound(net, MASKS, torch.zeros(2, 4, dtype=torch.int64), 2)
+
+
+def test_a_network_that_remembers_starts_anew_with_each_sample():
+    asked, system = [], MaskedText(MASKS)
+
+    def net(x_t, t=None, y=None):
+        asked.append(t)
+        return torch.zeros(*x_t.shape, K)
+
+    kept = Remember(net, K)
+    for _ in range(2):
+        system.sample(kept, (3, 4), 1, generator=seeded())
+    assert len(asked) == 2
+    asked.clear()
+    TimedMaskedText(MASKS).sample(kept, (2, 4), 3, generator=seeded())
+    assert [t[0].item() for t in asked] == pytest.approx([1, 2 / 3, 1 / 3])
+
+
+def plain(x_t, t=None, y=None):
+    return torch.zeros(*x_t.shape, K)
+
+
+def answers_scores(x_t, t=None, y=None):
+    return torch.zeros(*x_t.shape, K)
+
+
+answers_scores.reads = "score"
+WINDOWS = torch.arange(24).view(4, 6) % K
+LABELS = torch.tensor([0, 1])
+IMAGES = D3PM(UNIFORM, 4)
+BLOCKS = BlockText(MASKS, 2)
+REFUSED = {
+    "times, none": (lambda: IMAGES.sample(plain, LABELS, (2, 2), []), "times:"),
+    "times, a float": (
+        lambda: IMAGES.sample(plain, LABELS, (2, 2), 2.0),
+        "times: expected a number of steps or a float tensor",
+    ),
+    "times, of blocks": (
+        lambda: BLOCKS.sample(plain, (2, 6), 2.0),
+        "times: expected a number of steps",
+    ),
+    "labels": (
+        lambda: IMAGES.sample(plain, torch.tensor(0), (2, 2)),
+        r"y: expected labels, \(items,\), got shape \(\)",
+    ),
+    "shape": (lambda: BLOCKS.sample(plain, (2, 6, 1)), "shape: expected"),
+    "no shape": (lambda: BLOCKS.sample(plain, None), "shape: expected"),
+    "reads": (lambda: BLOCKS.sample(answers_scores, (2, 6)), "model: expected"),
+    "reads, in a loss": (
+        lambda: BLOCKS.bits(answers_scores, WINDOWS),
+        "model: expected",
+    ),
+    "a device": (
+        lambda: MaskedText(MASKS).sample(plain, (2, 4), device="nonsense"),
+        "device: expected one that PyTorch can use here",
+    ),
+    "another": (
+        lambda: FlowMatching(UNIFORM).sample(plain, (2, 4), device=3.5),
+        "device: expected one that PyTorch can use here",
+    ),
+    "no network": (
+        lambda: MaskedText(MASKS).sample(None, (2, 4)),
+        "model: expected a network",
+    ),
+    "no network for bits": (
+        lambda: MaskedText(MASKS).bits(None, WINDOWS),
+        "model: expected a network",
+    ),
+    "no windows": (lambda: MaskedText(MASKS).bits(plain, None), "x_0"),
+    "one axis": (
+        lambda: TimedMaskedText(MASKS).bits(plain, WINDOWS[0]),
+        "x_0: expected shape",
+    ),
+    "no letters": (
+        lambda: MaskedText(MASKS).bits(plain, WINDOWS[:, :0]),
+        "x_0: expected shape",
+    ),
+    "batches of none": (
+        lambda: BLOCKS.bits(plain, WINDOWS, batch_size=0),
+        "batch_size: expected at least 1",
+    ),
+    "orders": (
+        lambda: MaskedText(MASKS).order_bits(
+            plain, WINDOWS, torch.zeros(1, 6, dtype=torch.int64)
+        ),
+        "each row a permutation",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_bad_input_is_refused_by_the_name_that_it_has(name):
+    call, says = REFUSED[name]
+    with pytest.raises((TypeError, ValueError), match=says):
+        call()
+
+
+def test_counts_may_be_numpys():
+    size = np.int64(2)
+    for system in (MaskedText(MASKS), FlowMatching(UNIFORM), BLOCKS):
+        bits = system.bits(plain, WINDOWS, size, batch_size=size)
+        assert math.isfinite(bits.total)
