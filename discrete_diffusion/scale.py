@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SYSTEMS', 'PRECISIONS', 'RunConfig', 'read_config', 'pack', 'merge', 'PairTokenizer', 'find_pairs', 'bits_per_byte',
            'documents', 'Vocabulary', 'find_vocabulary', 'HubTokenizer', 'prepare', 'TextD3PM', 'build', 'shares',
-           'train', 'main', 'load_run', 'Cost', 'predict', 'nats_in_parts', 'model_card', 'push_run']
+           'train', 'main', 'load_run', 'Cost', 'predict', 'nats_in_parts', 'model_card', 'TrainedRun']
 
 # %% ../nbs/24_scale.ipynb #24-0ac0ad62
 import difflib, importlib, json, sys, tomllib, warnings
@@ -14,6 +14,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 import torch
+from huggingface_hub import ModelHubMixin, snapshot_download
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
@@ -796,11 +797,9 @@ if __name__ == "__main__" and "__file__" in globals():  # as a command
 
 # %% ../nbs/24_scale.ipynb #24-2c1ddc4c
 def load_run(
-    folder: str | Path,  # of a finished run, or "hub:OWNER/NAME"
+    folder: str | Path,  # of a finished run
 ) -> tuple[nn.Module, object, Vocabulary]:  # network, system, vocabulary
     "What a run has trained. ValueError if the file is damaged."
-    if str(folder).startswith("hub:"):
-        folder = _library("huggingface_hub").snapshot_download(folder[4:])
     tensors, notes = read_tensors(Path(folder) / "weights.safetensors")
     vocabulary = _from_notes(notes["vocabulary"])
     net, system = build(RunConfig(**notes["config"]), vocabulary.K)
@@ -908,7 +907,7 @@ def model_card(
         "processes": told["processes"],
     }
     table = "\n".join(f"| {k} | {v} |" for k, v in rows.items())
-    use = 'net, system, vocabulary = load_run("hub:OWNER/NAME")'
+    use = 'run = TrainedRun.from_pretrained("OWNER/NAME")'
     return (
         "---\nlibrary_name: discrete_diffusion\n---\n\n"
         f"# A discrete diffusion model\n\n| | |\n|---|---|\n{table}\n\n"
@@ -916,13 +915,31 @@ def model_card(
     )
 
 
-def push_run(
-    folder: str | Path,  # of a finished run
-    name: str,  # OWNER/NAME on the hub; you must be logged in there
-):
-    "Weights, report and card to the Hugging Face hub; nothing else."
-    folder, hub = Path(folder), _library("huggingface_hub").HfApi()
-    write_atomically(folder / "README.md", model_card(folder).encode())
-    hub.create_repo(name, exist_ok=True)
-    files = ["weights.safetensors", "report.json", "README.md"]
-    hub.upload_folder(repo_id=name, folder_path=folder, allow_patterns=files)
+class TrainedRun(ModelHubMixin, library_name="discrete_diffusion"):
+    """A finished run as the Hugging Face hub keeps one: `save_pretrained` to a
+    folder, `push_to_hub` to OWNER/NAME (you must be logged in there),
+    `from_pretrained` from either. Numbers and text only, nothing is pickled.
+    ValueError if a file is damaged."""
+
+    _hub_mixin_config = {}  # of its own: config.json holds that of the run
+
+    def __init__(
+        self,
+        folder: str | Path,  # of a finished run
+    ):
+        self.folder = Path(folder)
+        self.net, self.system, self.vocabulary = load_run(folder)
+
+    def _save_pretrained(self, save_directory: Path):
+        files = {"README.md": model_card(self.folder).encode()}
+        for name in ("weights.safetensors", "report.json"):
+            files[name] = (self.folder / name).read_bytes()
+        _, notes = read_tensors(self.folder / "weights.safetensors")
+        files["config.json"] = json.dumps(notes["config"], indent=1).encode()
+        for name, content in files.items():
+            write_atomically(save_directory / name, content)
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, **how):
+        here = Path(model_id).is_dir()
+        return cls(model_id if here else snapshot_download(model_id, **how))

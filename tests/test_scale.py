@@ -351,6 +351,13 @@ def test_the_files_for_large_machines(root, name, processes):
     ).read_text(encoding="utf-8")
 
 
+def test_the_file_for_text8(root):
+    "Letters and the space, windows of 256, as the papers have them."
+    config = read_config(root / "benchmarks/scale/text8.toml")
+    assert shares(config.batch_size, 1, config.accumulate).shape == (1, 8, 64)
+    assert 8e7 < predict(config, 27).parameters < 1e8
+
+
 def small(system, **more):
     "A run of a few numbers, and a batch."
     sizes = dict(width=16, heads=2, depth=1, length=8, block=4, batch_size=4)
