@@ -27,7 +27,7 @@ from discrete_diffusion.transformer import letter_frequencies, text_optimizers
 
 FIRST = 50  # steps that are not timed
 APART = 0.01  # bits a token that rounding on another device may change
-PEAKS = {"H200": 989, "H100": 989, "A100": 312, "L4": 121, "T4": 65}
+PEAKS = {"H200": 989, "H100 PCIe": 756, "H100": 989, "A100": 312, "T4": 65}
 
 
 def trained(config, rows, K, frequencies, compiled):
