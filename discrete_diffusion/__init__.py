@@ -10,13 +10,14 @@ __version__ = "0.0.1"
 
 _MAIN = {
     "core": "seed_everything draw door Time",
-    "worlds": "World xor_world random_world MarkovSource all_states kl tv",
+    "worlds": "World xor_world random_world MarkovSource all_states kl tv "
+    "frequency_test",
     "data": "load_digits load_text CharTokenizer",
     "forward": "Schedule linear_schedule cosine_schedule polynomial_schedule "
     "geometric_schedule betas_schedule Kernel Redraw Uniform Absorbing "
     "MatrixKernel gaussian_kernel neighbour_kernel",
     "posterior": "posterior_draw reverse_mixture reverse_eq4 full_from_loo",
-    "losses": "bound exact_bound nats_to_bits",
+    "losses": "bound exact_bound nats_to_bits oracle",
     "models": "DigitNet",
     "training": "TrainConfig fit",
     "sampling": "Sample sample sampler_law ancestral Moment",

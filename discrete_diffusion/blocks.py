@@ -60,7 +60,9 @@ def block_bound(
             paid = inside.clone()
             paid[inside] = pattern
             page = x_0.masked_fill(paid | (own > j), kernel.mask)
-            logits = check_logits(model(page, None, None), page, kernel.K)
+            logits = check_logits(
+                call_network(model, page, None), page, kernel.K
+            )
             nats = cross_entropy(logits, x_0)[:, paid].sum(1)
             n = int(pattern.sum())
             total += wide(nats) / (n * math.comb(size, n))

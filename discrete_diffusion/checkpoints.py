@@ -24,6 +24,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.data import (
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    TensorDataset,
+)
 from tqdm import tqdm
 
 from .core import *
@@ -348,17 +355,20 @@ def _identity(model, config, optimizers, data):
 
 
 def _fingerprint(
-    data: tuple[Tensor, ...],  # tensors with one row per item
+    data,  # as `_items_of` returns it
 ) -> str:  # 16 digits
     """Shapes, types and 64 rows of each tensor, as a checksum.
 
     Enough to tell two data sets apart.
     """
-    n = len(data[0])
+    n = len(data)
     rows = torch.linspace(0, n - 1, min(64, n)).long()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # for a data set that draws, crops say
+        picked = data[rows]
     looked_at = {
-        f"{i} {tuple(x.shape)}": x[rows].cpu().contiguous()
-        for i, x in enumerate(data)
+        f"{i} {(n, *x.shape[1:])}": x.cpu().contiguous()
+        for i, x in enumerate(picked)
     }
     return _checksum(looked_at, "")[:16]
 
@@ -886,6 +896,55 @@ def read_loss(
         )
     return wide(loss), t
 
+# %% ../nbs/96_checkpoints.ipynb #96-loader
+def _check_loader(
+    loader: DataLoader,
+    batch_size: int,  # of the run
+):
+    "Raises TypeError, ValueError for what the order of `fit` would change."
+    if isinstance(loader.dataset, IterableDataset):
+        raise TypeError(
+            "data: expected a DataLoader whose items have numbers, so that a "
+            "run can be gone on with, got one over an IterableDataset"
+        )
+    if loader.batch_size != batch_size:
+        raise ValueError(
+            f"data: expected a DataLoader with batches of {batch_size}, as "
+            f"config.batch_size says, got {loader.batch_size}"
+        )
+    plain = isinstance(loader.sampler, (RandomSampler, SequentialSampler))
+    if not plain or getattr(loader.sampler, "replacement", False):
+        raise ValueError(
+            "data: expected a DataLoader in plain or shuffled order, since "
+            "`fit` shows each item once an epoch, got one with a "
+            f"{type(loader.sampler).__name__} of its own"
+        )
+
+
+class _Loaded:
+    "The items of a loader's data set, any of them at a time."
+
+    def __init__(self, loader: DataLoader):
+        self.items, self.batch_of = loader.dataset, loader.collate_fn
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, indices: Tensor) -> tuple[Tensor, ...]:
+        batch = self.batch_of([self.items[i] for i in indices.tolist()])
+        return rows_of(batch, "data", len(indices))
+
+
+def _items_of(
+    data: DataLoader | Tensor | tuple[Tensor, ...],
+    batch_size: int,  # of the run
+) -> TensorDataset | _Loaded:  # has a length; takes (B,) indices, gives tensors
+    "Raises TypeError, ValueError."
+    if not isinstance(data, DataLoader):
+        return TensorDataset(*rows_of(data, "data"))
+    _check_loader(data, batch_size)
+    return _Loaded(data)
+
 # %% ../nbs/96_checkpoints.ipynb #e96c0051
 def finite_gradients(
     model: nn.Module,
@@ -980,7 +1039,7 @@ class Run:
 
     model: nn.Module  # is trained
     loss_fn: Callable  # loss_fn(model, *noised)
-    data: tuple[Tensor, ...]  # with one row per item
+    data: DataLoader | tuple[Tensor, ...]  # with one row per item
     config: TrainConfig
     noise: Callable | None
     validate: Callable | None
@@ -992,7 +1051,7 @@ class Run:
         _check_functions(
             loss_fn=self.loss_fn, noise=self.noise, validate=self.validate
         )
-        self.data = rows_of(self.data, "data")
+        self.data = _items_of(self.data, self.config.batch_size)
         self.taken = []  # steps whose numbers are not read yet
         self.accelerator = _start_accelerator(
             self.config.mixed_precision, self.accelerator

@@ -23,7 +23,7 @@ from .sampling import Moment, ancestral
 
 # %% ../nbs/11_ctmc.ipynb #11-has-rates
 # A check; not needed to understand the chapter.
-def _check_redraw(kernel):
+def _check_has_rates(kernel):
     if not redraws(kernel):
         raise TypeError(
             "kernel: expected a Redraw kernel (Uniform, Absorbing), "
@@ -39,7 +39,7 @@ def rate_matrix(
     """R_t = beta(t) (1 pi^T - I): (N, N), or (batch, N, N) for times (batch,);
     rows sum to zero. For looking at: samplers never build it. TypeError for a
     kernel with laws of its own."""
-    _check_redraw(kernel)
+    _check_has_rates(kernel)
     leave = torch.eye(kernel.N, dtype=torch.float64)
     land = kernel.pi.expand(kernel.N, -1)
     return kernel.beta(t).cpu()[..., None, None] * (land - leave)
@@ -47,7 +47,7 @@ def rate_matrix(
 # %% ../nbs/11_ctmc.ipynb #ctmc-jump-help
 def _last_level(kernel, x_0, end):
     "alpha(end); TypeError, ValueError for what `gillespie` cannot simulate."
-    _check_redraw(kernel)
+    _check_has_rates(kernel)
     check_times(end, "end")
     if isinstance(end, Tensor) and end.ndim:
         raise ValueError(
@@ -170,7 +170,7 @@ def score_from_full(
 # %% ../nbs/11_ctmc.ipynb #ctmc-check-score
 def _check_score(kernel, score, x_t, t):
     "Scores of each state at each token, wide, and alpha(t) > 0 for each token."
-    _check_redraw(kernel)
+    _check_has_rates(kernel)
     check_finite(score, "score")
     if score.shape != (*x_t.shape, kernel.N):
         raise ValueError(
@@ -250,7 +250,7 @@ def reveal_rate(
 ) -> Tensor:
     """-alpha'/(1 - alpha), the rate at which masks come off backwards in time:
     float64, the shape of t. ValueError where alpha(t) = 1."""
-    _check_redraw(kernel)
+    _check_has_rates(kernel)
     alpha = kernel.alpha(t)
     _check_noisy(alpha)
     return -kernel.alpha.slope(t) / (1 - alpha)
@@ -380,7 +380,7 @@ def rates_from_loo(
     """`reverse_rates` of `score_from_loo`. Under Absorbing also where
     alpha(t) = 0: -alpha'/(1 - alpha) p_loo at masks. Raises TypeError,
     ValueError."""
-    _check_redraw(kernel)
+    _check_has_rates(kernel)
     if not absorbs(kernel):
         score = score_from_loo(kernel, p_loo, x_t, t)
         return reverse_rates(kernel, score, x_t, t)

@@ -191,7 +191,8 @@ def frequency_bits(
         ours = data.held_y == y
         counts = torch.stack([(train == k).sum(0) for k in range(data.levels)])
         counts = counts.double() + c  # (K, 28, 28)
-        p = (counts / counts.sum(0)).gather(0, data.held_x[ours])
+        share = counts / counts.sum(0)
+        p = share.gather(0, data.held_x[ours])  # [b, r, c]: share[x_b, r, c]
         bits[ours] = -p.log2().flatten(1).mean(1)
     return bits
 
@@ -261,6 +262,7 @@ class CharTokenizer:
 _PLAIN = str.maketrans(
     {"—": "--", "“": "'", "”": "'", '"': "'", "‘": "'", "’": "'", "\\": None}
 )
+# stage directions: *words*, _words_ and [words]; **NAME** is a speaker
 _DIRECTION = re.compile(r"(?<!\*)\*(?!\*)[^*]+\*(?!\*)|_+[^_]*_|\[[^\]]*\]")
 
 

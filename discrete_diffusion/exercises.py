@@ -8,7 +8,7 @@ __all__ = ['BANK', 'Exercise', 'find_exercises', 'progress_file', 'progress', 'C
            'status', 'checked_part', 'make_learner', 'Written', 'write_learner', 'fold_solution', 'leaks']
 
 # %% ../nbs/91_exercises.ipynb #db086e9c
-import ast, copy, hashlib, inspect, itertools, json, math, os, random, re, textwrap, time, traceback
+import ast, copy, functools, hashlib, inspect, itertools, json, math, os, random, re, textwrap, time, traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -810,6 +810,49 @@ def _waits(e: Exception, other: str, check: set[str], mine: set[str]) -> str:
     )
 
 
+def _inputs(call: dict) -> dict:
+    "The tensors that a call is handed, also as attributes of objects, by name."
+    found = {}
+    for name, value in call.items():
+        own = getattr(value, "__dict__", {}) if not callable(value) else {}
+        inside = {f"{name}.{k}": v for k, v in own.items()}
+        for where, v in {name: value, **inside}.items():
+            if isinstance(v, Tensor):
+                found[where] = v
+    return found
+
+
+def _changed(handed: dict, kept: dict) -> list[str]:
+    "The names of tensors that are no longer what they were."
+    return [
+        name
+        for name, v in handed.items()
+        if v.shape != kept[name].shape
+        or _unlike(v.detach().double(), kept[name].double(), 0.0)
+    ]
+
+
+def _watched(c: Checker, answer):
+    "The same answer; a function fails if it changes a tensor that it is handed."
+    if not inspect.isfunction(answer):
+        return answer
+    names = list(inspect.signature(answer).parameters)
+
+    @functools.wraps(answer)
+    def watched(*args, **options):
+        handed = _inputs({**dict(zip(names, args)), **options})
+        kept = {name: v.detach().clone() for name, v in handed.items()}
+        out = answer(*args, **options)
+        for name in _changed(handed, kept)[:1]:
+            c.fail(
+                "property",
+                f"Your answer changed its input `{name}`: work on a copy of it.",
+            )
+        return out
+
+    return watched
+
+
 def _judge(number: str, fn: Callable, answers, tries=()) -> CheckFailed | None:
     "What the check says about these answers; None if it has nothing to say."
     c = Checker(number)
@@ -818,7 +861,7 @@ def _judge(number: str, fn: Callable, answers, tries=()) -> CheckFailed | None:
     if _blank(list(answers)):
         return CheckFailed(number, "not attempted", _BLANK)
     try:
-        fn(c, *answers)
+        fn(c, *[_watched(c, answer) for answer in answers])
     except CheckFailed as e:
         e.margin = c.margin
         return e
@@ -1213,9 +1256,15 @@ def gradient(
     bad = (~got.isfinite()).nonzero()
     if len(bad):
         at = bad[0].tolist()
+        came = got[tuple(at)]
+        why = (
+            "torch.where does not stop it: put a harmless number into the branch that is not taken."
+            if came.isnan()
+            else "Does a quotient overflow on the way back? log p - log q is log(p / q) without one."
+        )
         self.fail(
             "property",
-            f"{what} is finite, but its gradient by {name} is {_show(got[tuple(at)].item())} at {at}. torch.where does not stop it: put a harmless number into the branch that is not taken.",
+            f"{what} is finite, but its gradient by {name} is {_show(came.item())} at {at}. {why}",
             at,
             x.shape,
         )
@@ -1328,12 +1377,9 @@ def drawing(
             first = f(generator)
             untouched.append(_global_state() == before)
         again.append([v.clone() for v in _tensors(first)])
-        for name, v in handed.items():
-            same = v.shape == kept[name].shape and not _unlike(
-                v.detach().double(), kept[name].double(), 0.0
-            )
-            self.holds(
-                same,
+        for name in _changed(handed, kept)[:1]:
+            self.fail(
+                "property",
                 f"The draw changed its input `{name}`: work on a copy of it.",
             )
     self.holds(again[0], "expected tensors that were drawn, got none.")

@@ -258,6 +258,7 @@ class DigitNet(Network):
         H, W = self.shape
         h, w = -(-H // 4), -(-W // 4)  # quarter size, rounded up
         self.pad = (0, 0, 0, 4 * w - W, 0, 4 * h - H)
+        # N planes of states, K - 1 of frequencies: level 0 is one minus the rest
         self.stem = nn.Conv2d(self.N + self.K - 1, a, 5, padding=2)
         self.pre = ResBlock(a, cond, second=1)
         self.down1 = nn.Linear(4 * a, b)
@@ -315,7 +316,8 @@ def forward(
     if any(self.pad):
         H, W = self.shape
         z = z[:, :H, :W]
-    # indexing bias_map by y would sum its gradient in any order
+    # bias_map[y] would sum its gradient in any order on a GPU, and two runs
+    # would differ in their last bits
     flat = F.embedding(y, self.bias_map.flatten(1))
     start = flat.unflatten(1, self.bias_map.shape[1:])
     return self.out(F.gelu(self.last(z, e))) + start

@@ -11,7 +11,7 @@ __all__ = ['temper', 'top_p', 'guide', 'Denoise', 'time_grid', 'steps_down', 're
 import math, time
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from numbers import Integral
+from numbers import Integral, Real
 from collections.abc import Callable
 import torch
 from jaxtyping import Float, Int64
@@ -22,7 +22,7 @@ from .core import *
 from .worlds import all_states, propagate
 from .forward import *
 from .posterior import *
-from .losses import call_network, check_logits
+from .losses import call_network, check_logits, check_network
 
 # %% ../nbs/08_sampling.ipynb #10c20e762
 def temper(
@@ -50,10 +50,11 @@ def top_p(
     return logits.masked_fill(late, -math.inf)
 
 # %% ../nbs/08_sampling.ipynb #8abb117a
+@door
 def guide(
     with_label: Float[Tensor, "*shape K"],  # logits given the label
     without: Float[Tensor, "*shape K"],  # logits given no label
-    weight: float,  # 0: no label, 1: the label, above 1: more than the label
+    weight: Real,  # 0: no label, 1: the label, above 1: more than the label
 ) -> Float[Tensor, "*shape K"]:
     """Classifier-free guidance for categorical predictions (Ho & Salimans 2022;
     Schiff et al. 2024), logits in float64. For a weight above 0, what is
@@ -61,11 +62,6 @@ def guide(
     without it, too. Above 1, what is impossible without the label alone counts
     as 1e-300 there. Raises TypeError, ValueError."""
     weight = check_number(weight, "weight", least=0)
-    if with_label.shape != without.shape:
-        raise ValueError(
-            "without: expected the shape of with_label, "
-            f"{tuple(with_label.shape)}, got {tuple(without.shape)}"
-        )
     a = wide(with_label).log_softmax(-1)
     b = wide(without).log_softmax(-1)
     if weight in (0, 1):
@@ -582,11 +578,7 @@ def device_of(
 ) -> torch.device:
     """Where a sampler keeps its states: as asked, else where the network's
     first parameter is, else the CPU. Raises TypeError, ValueError."""
-    if not callable(model):
-        raise TypeError(
-            "model: expected a network, model(x_t, t, y), "
-            f"got {type(model).__name__}"
-        )
+    check_network(model)
     if device is not None:
         return _usable(device)
     while not isinstance(model, torch.nn.Module) and hasattr(model, "model"):

@@ -19,6 +19,7 @@ from accelerate import Accelerator
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 
 from .core import *
 from .checkpoints import *
@@ -155,10 +156,10 @@ def default_optimizers(
 def _draw(run, step):
     "The noised batch of this step, and which items are in it."
     size, seed = run.config.batch_size, run.config.seed
-    indices = batch_indices(len(run.data[0]), size, seed, step)
-    items = [x[indices] for x in run.data]
+    indices = batch_indices(len(run.data), size, seed, step)
     stray = step_generator(seed, step, "stray").initial_seed()
     seed_torch(stray, run.accelerator.device)
+    items = run.data[indices]
     if run.noise is not None:
         items = run.noise(*items, step_generator(seed, step))
     return rows_of(items, "noise", size), indices
@@ -217,7 +218,8 @@ def _one_step(run, step):
 def fit(
     model: nn.Module,  # trained in place, on the accelerator's device
     loss_fn: Callable,  # loss_fn(model, *noised) -> (B,) losses in nats
-    data: tuple[Tensor, ...] | Tensor,  # tensors with one row per item
+    # tensors with one row per item, or a loader of a data set with a length
+    data: Tensor | tuple[Tensor, ...] | DataLoader,
     config: TrainConfig,  # how
     noise: Callable | None = None,  # noise(*items, generator); None: items
     optimizers: Optimizer | list[Optimizer] | None = None,  # None: AdamW
@@ -232,9 +234,10 @@ def fit(
     stopped: a run found in the folder is gone on with. The model ends with
     its own weights, not the averaged ones. `loss_fn` draws nothing, and may
     return {"loss": (B,), "t": (B,)}. `noise` gets the whole batch, on the
-    CPU, and returns tensors with B rows. Optimisers hold this model's
-    parameters, with their largest rates. `validate` is called without
-    gradients, with averaged weights.
+    CPU, and returns tensors with B rows. Of a DataLoader the data set and
+    `collate_fn` are used; the order is that of `batch_indices`. Optimisers
+    hold this model's parameters, with their largest rates. `validate` is
+    called without gradients, with averaged weights.
 
     Raises TypeError or ValueError for arguments it cannot serve and for a
     folder in which another run is writing, FloatingPointError (step and

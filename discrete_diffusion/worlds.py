@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['all_states', 'state_index', 'World', 'xor_world', 'random_world', 'independent_world', 'kl', 'full_posterior',
-           'loo_posterior', 'total_correlation', 'tv', 'tv_limit', 'reverse_marginals', 'step_matrix', 'propagate',
-           'concrete_score', 'MarkovSource']
+           'loo_posterior', 'total_correlation', 'tv', 'tv_limit', 'frequencies', 'frequency_test', 'reverse_marginals',
+           'step_matrix', 'propagate', 'concrete_score', 'MarkovSource']
 
 # %% ../nbs/01_worlds.ipynb #89bd7dce
 import math
@@ -186,6 +186,7 @@ def independent_world(
     return World(p, "independent")
 
 # %% ../nbs/01_worlds.ipynb #d659930a
+@door
 def kl(
     p: Float[Tensor, "... S"],  # laws
     q: Float[Tensor, "... S"],  # laws, broadcast against `p`
@@ -232,12 +233,15 @@ def _evidence_elsewhere(world: World, Q: Tensor) -> Tensor:
     S = _size(N, L, "N**L")
     out = []
     for i in range(L):
-        joint = _push(world.p, Q, skip=i).movedim(i, -1)  # its axis i goes last
+        # (N, .., K at axis i, .., N): the clean axis goes last,
+        joint = _push(world.p, Q, skip=i).movedim(i, -1)
+        # and the table is the same for each of the N values of x_t^i
         same = joint.unsqueeze(i).expand((N,) * L + (world.K,))
         out.append(same.reshape(S, world.K))
     return torch.stack(out, 1)
 
 
+@door
 def full_posterior(
     world: World,
     Q: Float64[Tensor, "K N"],  # q(x_t | x_0) of one site
@@ -249,6 +253,7 @@ def full_posterior(
     return _rows(elsewhere * here)
 
 
+@door
 def loo_posterior(
     world: World,
     Q: Float64[Tensor, "K N"],  # q(x_t | x_0) of one site
@@ -269,6 +274,7 @@ def _on_sites(p_s: Tensor, Q_st: Tensor) -> World:
     return World(p_s.reshape((N,) * L))
 
 
+@door
 def total_correlation(
     p_s: Float64[Tensor, "S"],  # law at the earlier time, S = N**L
     Q_st: Float64[Tensor, "N N"],  # forward step of one site from s to t
@@ -283,6 +289,7 @@ def total_correlation(
     return max((sites - joint).item(), 0.0)
 
 # %% ../nbs/01_worlds.ipynb #w01-tv
+@door
 def tv(
     p: Float[Tensor, "... S"],  # laws
     q: Float[Tensor, "... S"],  # laws, broadcast against `p`
@@ -307,7 +314,37 @@ def tv_limit(
     log_ways = S * math.log(2) + math.log1p(-(2.0 ** (1 - S)))
     return math.sqrt((log_ways - math.log(rate)) / (2 * n))
 
+# %% ../nbs/01_worlds.ipynb #35186d16
+def frequencies(
+    x: Int64[Tensor, "n L"],  # draws
+    N: int,  # states per site
+) -> Float64[Tensor, "S"]:  # S = N**L, in the order of `all_states`
+    "The share of each sequence among the draws."
+    counts = torch.bincount(state_index(x, N), minlength=N ** x.shape[1])
+    return counts.double() / len(x)
+
+
+def frequency_test(
+    x: Int64[Tensor, "n L"],  # draws
+    law: Tensor,  # which they should have: `(N,)*L`, or flat
+    **mistakes: Tensor,  # laws like it that must be told apart from it
+) -> float:  # total variation between the draws and the law
+    """Raises AssertionError where the draws do not have the law (false alarms:
+    `1e-6`), or where so many draws of a mistake would not be caught with
+    probability `.999`."""
+    law, n = law.flatten(), len(x)
+    S = len(law)
+    N = round(S ** (1 / x.shape[1]))
+    limit, needs = tv_limit(S, n), tv_limit(S, n) + tv_limit(S, n, 1e-3)
+    away = tv(frequencies(x, N), law).item()
+    assert away < limit, f"{n} draws lie {away:.4f} off, limit {limit:.4f}"
+    for name, wrong in mistakes.items():
+        off = tv(wrong.flatten(), law).item()
+        assert off > needs, f"{name} is {off:.4f} away, needed: {needs:.4f}"
+    return away
+
 # %% ../nbs/01_worlds.ipynb #6e65a329
+@door
 def reverse_marginals(
     p_s: Float64[Tensor, "S"],  # law at the earlier time, S = N**L
     Q_st: Float64[Tensor, "N N"],  # forward step of one site from s to t

@@ -1,28 +1,35 @@
 """Quality against calls: samplers that reveal letters, on many texts.
 
-    python scripts/bench_decode.py [texts [sampler]]
+    python scripts/bench_decode.py [texts]      into results/decode.json
 
 The shipped `masked` network writes windows of 64 letters (208 unless told
-otherwise). For each sampler: network calls a text, the price of as many
-held-out windows of the plays in bits a letter (`priced`: an upper bound for
-random places, the number itself for rules without coins), and, for as many
-samples, the share of known words and the bits under the shipped next-letter
-network. Behind each number its standard error over texts. One seed. With the
-name of a sampler, such as "threshold 0.9", that one alone.
+otherwise). First the curve of chapter 19 on as many held-out windows of the
+plays, and what its best schedules save against even ones, by the staircase and
+text by text. Then, for each sampler: network calls a text, the price of the
+held-out windows in bits a letter (`priced`: an upper bound for random places,
+the number itself for rules without coins), and, for as many samples, the share
+of known words, the bits under the shipped next-letter network and the entropy
+of pairs of letters. Each with its standard error over texts. One seed, one
+thread.
 """
 
+import itertools
+import json
 import math
 import sys
 import time
 from functools import partial
 
 import torch
+from house import LIB, machine, write_atomically
 
-from discrete_diffusion.core import seed_everything
+from discrete_diffusion.core import seed_everything, uniforms
 from discrete_diffusion.data import CharTokenizer, load_text, windows
 from discrete_diffusion.decode import (
     apart,
     at_random,
+    best_counts,
+    context_cost,
     entropy_bounded,
     in_turn,
     priced,
@@ -38,27 +45,26 @@ from discrete_diffusion.transformer import NextLetter
 L = 64
 
 
-def samplers(generator):
-    "Moves by name, those first that matter most."
+def samplers(curve, generator):
+    "Moves by name."
 
-    def scheduled(choose, calls):
-        steps = [reveal(choose(L // calls, generator))] * calls
-        return in_turn(steps)
+    def in_steps(choose, counts):
+        return in_turn([reveal(choose(k, generator)) for k in counts])
 
     def always(rule):
         return in_turn([reveal(rule)] * L)
 
-    return {
-        "random 8": scheduled(at_random, 8),
-        "apart 8": scheduled(apart, 8),
-        "random 16": scheduled(at_random, 16),
-        "apart 16": scheduled(apart, 16),
-        "bounded, eps 5": always(partial(entropy_bounded, eps=5.0)),
-        "one by one": scheduled(at_random, L),
-        "bounded, eps 0.5": always(partial(entropy_bounded, eps=0.5)),
-        "apart 4": scheduled(apart, 4),
-        "threshold 0.9": always(partial(surer_than, threshold=0.9)),
-    }
+    found = {}
+    for calls in (4, 8, 16):
+        even, best = [L // calls] * calls, best_counts(curve, calls)
+        found[f"random {calls}"] = in_steps(at_random, even)
+        found[f"random {calls}, best schedule"] = in_steps(at_random, best)
+        found[f"apart {calls}"] = in_steps(apart, even)
+    found["one by one"] = in_steps(at_random, [1] * L)
+    for eps in (0.5, 5.0):
+        found[f"bounded, eps {eps}"] = always(partial(entropy_bounded, eps=eps))
+    found["threshold 0.9"] = always(partial(surer_than, threshold=0.9))
+    return found
 
 
 def in_parts(net, size=26):
@@ -67,10 +73,18 @@ def in_parts(net, size=26):
 
 
 def with_error(each):
-    "Mean and standard error, as text."
+    "Mean over texts and its standard error."
     each = each.double()
-    error = each.std().item() / len(each) ** 0.5
-    return f"{each.mean().item():.3f} +- {error:.3f}"
+    return each.mean().item(), each.std().item() / len(each) ** 0.5
+
+
+def costs_of(net, kernel, pages, generator):
+    "One column for each m: what one more letter costs a text, in bits."
+    columns = []
+    for m in range(L):
+        turn = uniforms(pages.shape, generator).argsort(-1).argsort(-1)
+        columns.append(context_cost(net, kernel, pages, turn < m))
+    return torch.stack(columns, 1) / math.log(2)
 
 
 class Judge:
@@ -107,7 +121,29 @@ def as_line(judged):
     return (line + "  ar {bits:.3f} +- {bits_stderr:.3f}").format(**judged)
 
 
-def main(texts, only=None):
+def curve_rows(costs, other):
+    """The curve on these texts, and what its best schedules save there.
+    Those are found on the `other` texts: no text takes part in both."""
+    found, curve = dict(calls={}), other.mean(0)
+    found["curve"] = [with_error(column) for column in costs.T]
+    for calls in (4, 8, 16):
+        even, best = [L // calls] * calls, best_counts(curve, calls)
+        price = {}
+        for name, counts in (("even", even), ("best", best)):
+            places = list(itertools.accumulate(counts[:-1], initial=0))
+            price[name] = costs[:, places] @ torch.tensor(counts).to(costs) / L
+        found["calls"][calls] = dict(
+            counts=best,
+            even=with_error(price["even"]),
+            best=with_error(price["best"]),
+            saved=with_error(price["even"] - price["best"]),
+        )
+        print(f"{calls} calls, saved: {found['calls'][calls]['saved']}")
+    found["area"] = with_error(costs.mean(1))
+    return found
+
+
+def main(texts):
     torch.set_num_threads(1)
     generator = seed_everything(0)
     trained, plays = load_pretrained("masked"), load_text("plays")
@@ -115,48 +151,61 @@ def main(texts, only=None):
     kernel = Absorbing(trained.net.K, linear_schedule())
     net = in_parts(trained.net)
     held = windows(letters.encode(plays.held), L, L)
-    pages = held[:: len(held) // texts][:texts]
-    judge, price = Judge(letters, plays), {}
-    print(
-        f"{texts} texts of {L} letters, torch {torch.__version__}, one thread"
-    )
-    print("real text:", as_line(judge(pages)), flush=True)
-    chosen = samplers(generator)
-    if only is not None:
-        chosen = {only: chosen[only]}
-    for name, moves in chosen.items():
+    apart_by = len(held) // texts
+    pages = held[::apart_by][:texts]
+    other = held[apart_by // 2 :: apart_by][:texts]
+    judge, price, rows = Judge(letters, plays), {}, []
+    print(f"{texts} texts of {L} letters")
+    real = judge(pages)
+    print("real text:", as_line(real), flush=True)
+    costs = [costs_of(net, kernel, x, generator) for x in (pages, other)]
+    schedules = curve_rows(*costs)
+    curve = costs[1].mean(0)
+    for name, moves in samplers(curve, generator).items():
         begun = time.process_time()
         nats, calls = priced(net, kernel, pages, moves)
         price[name] = nats / L / math.log(2)
         out = sample(
-            net,
-            kernel,
-            (texts, L),
-            moves,
-            reads="full",
-            generator=generator,
+            net, kernel, (texts, L), moves, reads="full", generator=generator
         )
-        line = f"calls {calls.double().mean():4.1f}  price "
-        line += f"{with_error(price[name])}  {as_line(judge(out.x))}"
+        row = dict(calls=calls.double().mean().item())
+        row["price"], row["price_stderr"] = with_error(price[name])
+        row |= judge(out.x)
+        rows.append(dict(rule=name, **row))
         seconds = time.process_time() - begun
-        print(f"{name:16} {line}  ({seconds:.0f} s)", flush=True)
-    if only is None:
-        compare(price)
+        print(
+            f"{name:26} calls {row['calls']:4.1f}  price {row['price']:.3f} "
+            f"+- {row['price_stderr']:.3f}  {as_line(row)}  ({seconds:.0f} s)",
+            flush=True,
+        )
+    found = dict(
+        texts=texts,
+        seed=0,
+        machine=machine(),
+        real=real,
+        rows=rows,
+        schedules=schedules,
+        paired=compared(price),
+    )
+    target = LIB / "results" / "decode.json"
+    write_atomically(target, json.dumps(found, indent=1) + "\n")
 
 
-def compare(price):
+def compared(price):
     "Paired differences of the prices, text by text."
+    found = []
     for one, other in (
         ("random 8", "apart 8"),
         ("random 16", "apart 16"),
-        ("one by one", "apart 8"),
-        ("one by one", "apart 16"),
-        ("bounded, eps 5", "random 16"),
+        ("apart 8", "one by one"),
+        ("apart 16", "one by one"),
+        ("bounded, eps 5.0", "random 16"),
     ):
-        paired = with_error(price[one] - price[other])
-        print(f"price of {one} less {other}, paired: {paired}")
+        less = with_error(price[one] - price[other])
+        found.append(dict(price_of=one, less_that_of=other, bits=less))
+        print(f"price of {one} less {other}, paired: {less}")
+    return found
 
 
 if __name__ == "__main__":
-    texts, *only = sys.argv[1:] or ["208"]
-    main(int(texts), *only)
+    main(int((sys.argv[1:] or ["208"])[0]))

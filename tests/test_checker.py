@@ -741,3 +741,49 @@ def test_so_do_cells_that_call_an_unanswered_method():
         notebook["Box"]().half(1.0)
     exec(box.format("x / 2"), notebook)
     exec(check, notebook)
+
+
+def in_place(x, law=None):
+    "An answer that is right, and destroys what it was handed."
+    return x.mul_(2).clone()
+
+
+def of_an_object(source):
+    source.start += 1
+    return source.start.clone()
+
+
+class Source:
+    def __init__(self):
+        self.start = torch.tensor([math.nan, 1.0])
+
+
+def by_name(c, answer):
+    answer(x=torch.ones(3))
+
+
+def by_place(c, answer):
+    answer(torch.ones(3), torch.ones(2))
+
+
+def of_a_source(c, answer):
+    answer(Source())
+
+
+@pytest.mark.parametrize(
+    "check, answer, name",
+    [
+        (by_name, in_place, "x"),
+        (by_place, in_place, "x"),
+        (of_a_source, of_an_object, "source.start"),
+    ],
+)
+def test_an_answer_that_changes_its_input_hears_so(check, answer, name):
+    said = ex._judge("8.1", check, [answer])
+    assert f"Your answer changed its input `{name}`" in str(said)
+
+
+def test_an_answer_that_leaves_its_input_alone_hears_nothing():
+    for check in (by_name, by_place):
+        assert ex._judge("8.1", check, [lambda x, law=None: x * 2]) is None
+    assert ex._judge("8.1", of_a_source, [lambda source: source.start]) is None

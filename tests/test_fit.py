@@ -543,3 +543,97 @@ def test_muon_takes_numbers_of_numpy():
         ValueError, match=r"momentum: expected a share in \[0, 1\)"
     ):
         Muon([w], momentum=1)
+
+
+class Cropped(torch.utils.data.Dataset):
+    "Pairs of an item and a number; each look at an item shifts it by chance."
+
+    def __len__(self):
+        return len(DATA)
+
+    def __getitem__(self, i):
+        return DATA[i] + torch.rand(()), torch.tensor(i)
+
+
+def loaded(items=None, **options):
+    "A loader of these items, in batches of 8."
+    items = torch.utils.data.TensorDataset(DATA) if items is None else items
+    return torch.utils.data.DataLoader(items, **dict(batch_size=8) | options)
+
+
+def first_of(x, i, generator):
+    "A noise that leaves the numbers out."
+    return (x,)
+
+
+def test_a_loader_trains_as_its_tensors_do():
+    net, result = run()
+    for options in ({}, {"shuffle": True}, {"num_workers": 2}):
+        same = small_net()
+        config = TrainConfig(steps=4, batch_size=8)
+        data = loaded(**options)
+        again = fit(same, loss_fn, data, config, progress=False)
+        assert again.loss == result.loss
+        assert same_state(net.state_dict(), same.state_dict())
+
+
+def test_a_loader_that_draws_is_gone_on_with(tmp_path):
+    config = TrainConfig(steps=6, batch_size=8, checkpoint_every=1)
+    data, given = loaded(Cropped()), dict(noise=first_of, progress=False)
+    whole, parts = small_net(), small_net()
+    fit(whole, loss_fn, data, config, **given)
+    calls = []
+
+    def stops(x, i, generator):
+        calls.append(i.tolist())
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return (x,)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            parts, loss_fn, data, config, stops, folder=tmp_path, progress=False
+        )
+    result = fit(parts, loss_fn, data, config, folder=tmp_path, **given)
+    assert result.resumed_from == 3
+    assert sorted(calls[0] + calls[1]) == list(range(16))  # an epoch
+    assert same_state(whole.state_dict(), parts.state_dict())
+    other = loaded(torch.utils.data.TensorDataset(DATA + 1, torch.arange(16)))
+    with pytest.raises(ValueError, match="data"):
+        fit(small_net(), loss_fn, other, config, folder=tmp_path, **given)
+
+
+class Stream(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        yield from DATA
+
+
+REFUSED_LOADERS = {
+    "another size": (lambda: loaded(batch_size=4), "batches of 8, .* got 4"),
+    "a stream": (lambda: loaded(Stream()), "got one over an IterableDataset"),
+    "an order of its own": (
+        lambda: loaded(
+            sampler=torch.utils.data.WeightedRandomSampler([1.0] * 16, 16)
+        ),
+        "a WeightedRandomSampler of its own",
+    ),
+    "with replacement": (
+        lambda: loaded(
+            sampler=torch.utils.data.RandomSampler(DATA, replacement=True)
+        ),
+        "a RandomSampler of its own",
+    ),
+    "numbers, no tensors": (
+        lambda: loaded(collate_fn=lambda items: len(items)),
+        r"data: expected tensors with 8 rows, got \['int'\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_LOADERS)
+def test_a_loader_that_is_refused(name):
+    make, says = REFUSED_LOADERS[name]
+    config = TrainConfig(steps=1, batch_size=8)
+    with pytest.raises((TypeError, ValueError), match=says) as caught:
+        fit(small_net(), loss_fn, make(), config, progress=False)
+    assert sentence(caught).startswith("data: ")
