@@ -4,6 +4,7 @@ import sys
 import time
 
 import psutil
+import pytest
 from bounded import bounded
 
 
@@ -11,12 +12,14 @@ def python(source, seconds, idle):
     return bounded([sys.executable, "-u", "-c", source], seconds, 1, idle=idle)
 
 
+@pytest.mark.heavy
 def test_a_long_wait_that_says_something_passes():
     "On a busy machine a notebook may take any time on the clock."
     speaks = "import time\nfor i in range(8): print(i); time.sleep(.5)"
     assert python(speaks, seconds=1, idle=3) is None
 
 
+@pytest.mark.heavy
 def test_work_is_progress_without_a_word():
     works = (
         "import time\n"
@@ -33,6 +36,7 @@ def test_processor_time_is_bounded():
     assert said == "not done after 2 seconds of processor time"
 
 
+@pytest.mark.heavy
 def test_processor_time_of_children_counts():
     parent = (
         "import subprocess, sys\n"
@@ -49,6 +53,7 @@ def runs(pid):
         return False
 
 
+@pytest.mark.heavy
 def test_a_hang_is_ended_with_what_it_started(tmp_path):
     child = "import time; time.sleep(600)"
     parent = (

@@ -61,11 +61,13 @@ def test_one_says_it_by_its_exit_status(tmp_path):
         assert done.returncode == status, done.stdout.decode()
 
 
+@pytest.mark.heavy
 def test_a_notebook_that_never_ends_is_ended(tmp_path):
     spins = made(tmp_path, ["while True: pass"])
     assert "of processor time" in complaint(spins, seconds=6)
 
 
+@pytest.mark.heavy
 def test_a_notebook_that_hangs_is_ended(tmp_path):
     hangs = made(tmp_path, ["import time", "time.sleep(60)"])
     assert "it hangs" in complaint(hangs, idle=5)

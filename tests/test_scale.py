@@ -184,6 +184,7 @@ def test_the_command_wants_one_file(place, monkeypatch):
     assert "expected a file of text" in done.stdout
 
 
+@pytest.mark.heavy
 def test_the_other_launcher_warns_once(place):
     "`accelerate launch` starts one process on a CPU without MPI."
     code = "from accelerate.commands.accelerate_cli import main; main()"
@@ -217,6 +218,7 @@ def test_a_run_that_has_ended_changes_nothing(place, monkeypatch):
     assert "of another model: 'emb" in heard(place, monkeypatch, path)
 
 
+@pytest.mark.heavy
 def test_a_batch_that_the_processes_cannot_share(place):
     path = write(place, "run")
     text = (place / path).read_text()
@@ -226,7 +228,8 @@ def test_a_batch_that_the_processes_cannot_share(place):
     assert "processes times accumulate, 2 x 1, got 9" in done.stdout
 
 
-@pytest.mark.parametrize("who", [0, pytest.param(1, marks=pytest.mark.heavy)])
+@pytest.mark.heavy
+@pytest.mark.parametrize("who", [0, 1])
 def test_a_dead_process_ends_the_others_and_the_run_goes_on(place, who):
     (place / "dies.py").write_text(DIES)
     path = write(place, "run", steps=60)
@@ -251,7 +254,7 @@ def free_port():
         return str(s.getsockname()[1])
 
 
-@pytest.mark.parametrize("who", [0, 1])
+@pytest.mark.parametrize("who", [0, pytest.param(1, marks=pytest.mark.heavy)])
 def test_without_a_launcher_the_other_ends_with_one_sentence(
     place, free_port, who
 ):
@@ -297,7 +300,11 @@ runpy.run_module("discrete_diffusion.scale", run_name="__main__")
     "most, words",
     [
         (2_000, "folder: no tokens could be written to run (File too large)"),
-        (20_000, "step 2 of 6: no checkpoint could be written to run/"),
+        pytest.param(
+            20_000,
+            "step 2 of 6: no checkpoint could be written to run/",
+            marks=pytest.mark.heavy,
+        ),
     ],
 )
 def test_no_space(place, monkeypatch, most, words):
@@ -314,6 +321,7 @@ def test_no_space(place, monkeypatch, most, words):
     assert same(weights(resumed), weights(whole))
 
 
+@pytest.mark.heavy
 def test_three_processes(place, monkeypatch):
     "The same bits each time; those of one process up to rounding."
     for name in ("run", "again"):
@@ -402,7 +410,9 @@ def tensors_of_logits(root, task, system, rows, K=20_000):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts memory in kB")
-@pytest.mark.parametrize("system", ["masked", "uniform"])
+@pytest.mark.parametrize(
+    "system", [pytest.param("masked", marks=pytest.mark.heavy), "uniform"]
+)
 def test_a_step_takes_at_most_four_tensors_of_logits(root, system):
     assert tensors_of_logits(root, "step", system, 128) < 4
     assert tensors_of_logits(root, "step", system, 0) > 4  # as it was

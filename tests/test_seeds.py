@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import nbformat
+import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 DRAWS = """
@@ -100,6 +101,7 @@ def draws(root, k):
     return json.loads(done.stdout)
 
 
+@pytest.mark.heavy
 def test_draws_differ_and_nothing_else(root):
     plain, fixed = draws(root, "untouched")
     assert draws(root, "0") == [plain, fixed]
@@ -109,6 +111,7 @@ def test_draws_differ_and_nothing_else(root):
     assert also_fixed == fixed, "the digits for testing are part of the data"
 
 
+@pytest.mark.heavy
 def test_a_notebook_under_the_runner(tmp_path, monkeypatch):
     "One that holds for its own seed alone turns red with another."
     from notebook import complaint
