@@ -160,8 +160,8 @@ def picture(where):
     raise AssertionError("the picture cannot be decoded")
 
 
-def changes(page, where, was, seconds=5):
-    "The picture, once it is another one."
+def changes(page, where, was, seconds=60):
+    "The picture, once it is another one: a busy machine is slow to draw."
     for _ in range(20 * seconds):
         if (now := picture(where)) != was:
             return now
