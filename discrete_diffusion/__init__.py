@@ -20,7 +20,7 @@ _MAIN = {
     "losses": "bound exact_bound nats_to_bits oracle",
     "models": "DigitNet",
     "training": "TrainConfig fit",
-    "sampling": "Sample sample sampler_law ancestral Moment",
+    "sampling": "Sample sample sampler_law ancestral Moment hold",
     "evaluation": "Bits bits_per_dim difference",
     "d3pm": "D3PM MaskedD3PM train_digits",
     "ctmc": "tweedie euler",
@@ -28,7 +28,8 @@ _MAIN = {
     "sedd": "ScoreEntropy",
     "mdlm": "MaskedText",
     "flow": "FlowMatching",
-    "samplers": "way_back first_hitting unmask unmask_law remask gibbs",
+    "samplers": "way_back first_hitting unmask unmask_law remask gibbs "
+    "hold_all",
     "decode": "staircase best_counts reveal entropy_bounded",
     "blocks": "BlockNet BlockText",
     "control": "Guided Particles carry",

@@ -330,6 +330,7 @@ def _mean_cost(kernel, x_0, states, t, costs):
     "E over x_t of the costs (states, L, K), summed over sites: (B,)."
     rows = kernel.probs(torch.arange(kernel.K)[:, None], t)[:, 0]
     chance = rows[x_0[:, None], states].prod(-1)  # (B, states)
+    # what the sites of each x_0 cost together in each noisy sequence
     cost = sum(costs[:, j].T[x_0[:, j]] for j in range(x_0.shape[1]))
     cost = torch.where(chance > 0, cost, 0.0)
     return torch.where(chance > 0, chance * cost, 0.0).sum(1)

@@ -111,11 +111,12 @@ class D3PM:
     ) -> dict[str, Tensor]:
         """T times the KL of the drawn step, nats per pixel: an unbiased
         estimate of the bound's diffusion part. Draws nothing."""
+        reads = check_reads(self.kernel, self.reads, model)
         asked = self.kernel, call_network(model, x_t, t, y), x_0, x_t, s, t
         if absorbs(self.kernel):
             step = masked_step_kl(*asked)
         else:
-            step = step_kl(*asked, self.reads)
+            step = step_kl(*asked, reads)
         return {"loss": self.T * step.flatten(1).mean(1).float(), "t": t}
 
 # %% ../nbs/10_d3pm.ipynb #10-bits-sample-code
@@ -130,7 +131,8 @@ def bits(
 ) -> Bits:
     "Bits per dimension, every pixel paid for."
     self.check(x_0, y)
-    how = dict(reads=self.reads, generator=generator)
+    reads = check_reads(self.kernel, self.reads, model)
+    how = dict(reads=reads, generator=generator)
     return bits_per_dim(model, self.kernel, x_0, self.T, y, passes, **how)
 
 
@@ -223,6 +225,7 @@ class MaskedD3PM(D3PM):
     ) -> dict[str, Tensor]:
         """Nats per pixel: the masked pixels' cross-entropies over their number.
         Draws nothing."""
+        check_reads(self.kernel, self.reads, model)
         t = wide(k) / x_0[0].numel()
         hidden = x_t == self.kernel.mask
         logits = call_network(model, x_t, t, y=y)
@@ -243,7 +246,7 @@ def orthogonalise(
     tall = M.shape[-2] > M.shape[-1]
     X = M.mT if tall else M
     X = X / X.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
-    A = X @ X.mT  # of the rounds' X, which itself is made once, at the end
+    A = X @ X.mT  # A goes through the rounds, and Q collects their factors
     one = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
     Q = one
     for _ in range(rounds):

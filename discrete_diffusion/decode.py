@@ -224,6 +224,7 @@ def apart(
         u = uniforms((len(hidden), 1), generator).cpu()
         offset = (u * number.cpu()).long().to(number.device)
         rank = (hidden.cumsum(-1) - 1 + offset) % number
+        # true where floor(rank k / number) goes up: k ranks, evenly spaced
         return (rank * k % number < k) & hidden
 
     return choose

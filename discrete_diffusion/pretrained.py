@@ -155,7 +155,7 @@ def _class_of_course(name: str) -> type:
     return found
 
 # %% ../nbs/92_pretrained.ipynb #f50781b4
-_AGAIN = "install the package again"
+_AGAIN = "install the package again, or save your own weights again"
 _FIELDS = {
     "format": int,
     "package": str,
@@ -436,8 +436,8 @@ def load_pretrained(
         raise ValueError(
             f"name: expected one of {known}, got {name!r}"
             if listed
-            else f"name: there are no weights here to load {name!r} from; "
-            f"{_AGAIN}"
+            else f"name: there are no weights to load {name!r} from in "
+            f"{folder}; {_AGAIN}"
         )
     entry = listed[name]
     _check_format(name, entry)

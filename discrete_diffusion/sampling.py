@@ -123,6 +123,7 @@ class Denoise:
 
     def ask(self, x_t: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
         "One network call: logits (batch, *shape, K), in float64 if possible."
+        # with -1 a model without a counter is counted as called once
         counted = getattr(self.model, "calls", -1)
         logits = call_network(self.model, x_t, t, y)
         self.calls += getattr(self.model, "calls", 0) - counted
@@ -259,8 +260,9 @@ class Moment:
         evidence = self.kernel.evidence(self.x, self.t)
         if bool((evidence <= 0).any()):
             raise ValueError(
-                "t: expected a time at which every symbol can lead to x; at "
-                f"t = {self.t:.4g} a full posterior knows nothing without x"
+                "t: expected a time, and a kernel, for which every symbol can "
+                f"lead to x; under {type(self.kernel).__name__} at t = {self.t:.4g} a full "
+                "posterior does not say what is known without x"
             )
         return normalised(self.answer / evidence, "p_0", "an answer")
 
@@ -411,6 +413,11 @@ def asking(
         raise TypeError(
             "given: expected no given tokens, the moves hold them (hold, "
             "hold_all); first_hitting and unmask take them"
+        )
+    if unknown := options.keys() - {"guidance", "temperature", "p"}:
+        raise TypeError(
+            "options: expected guidance, temperature or p, got "
+            f"{', '.join(sorted(unknown))}"
         )
     if not isinstance(model, Denoise):
         scores = getattr(model, "reads", None) == "score"

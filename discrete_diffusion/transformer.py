@@ -407,7 +407,7 @@ def text_optimizers(
 def _noise_of(system, seed, steps):
     "The system's noise; one with `done` also receives the share of the steps."
     check_count(steps, "steps")
-    # a resumed run knows its step by the noise
+    # `fit` hands over a generator alone, so the step is found by its seed
     step_of = {step_generator(seed, i).initial_seed(): i for i in range(steps)}
     curriculum = "done" in inspect.signature(system.noise).parameters
 
@@ -487,7 +487,7 @@ class ExactBits:
     each: Tensor = field(
         repr=False, compare=False
     )  # (items,) float64, to compare models window by window
-    stderr: float = 0.0  # nothing was drawn
+    stderr: float = 0.0  # no draws, so no error of sampling
 
     def __repr__(self):
         return (

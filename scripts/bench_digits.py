@@ -1,7 +1,7 @@
 """The digits of chapter 10 as a benchmark: bits per dimension and seconds for some seeds, with protocol, machine and spread.
 
 python scripts/bench_digits.py                                       the chapter's settings, one seed
-python scripts/bench_digits.py --seeds 3 --steps 880 --batch 32      and so on, see --help
+python scripts/bench_digits.py --seeds 3 --steps 960 --batch 32      and so on, see --help
 """
 
 import argparse
@@ -39,7 +39,7 @@ if __name__ == "__main__":
     ask = argparse.ArgumentParser(
         description="Train chapter 10's masked D3PM and score it on the 500 held-out digits."
     )
-    ask.add_argument("--steps", type=int, default=880)
+    ask.add_argument("--steps", type=int, default=960)
     ask.add_argument("--batch", type=int, default=32)
     ask.add_argument(
         "--muon", type=float, default=0.025, help="largest rate of Muon"

@@ -787,3 +787,12 @@ def test_an_answer_that_leaves_its_input_alone_hears_nothing():
     for check in (by_name, by_place):
         assert ex._judge("8.1", check, [lambda x, law=None: x * 2]) is None
     assert ex._judge("8.1", of_a_source, [lambda source: source.start]) is None
+
+
+def test_an_ellipsis_of_einsum_is_no_blank():
+    "PyTorch says `no ellipsis was given` of a wrong number of axes."
+    wrong = 'def f(x): return torch.einsum("ijk,k->ijk", x, torch.ones(2))'
+    heard = heard_in_cells("import torch", wrong)
+    assert heard.stage == "error" and "einsum" in heard.sentence
+    blank = heard_in_cells("import torch", "def f(x): return x + ...")
+    assert blank.stage == "not attempted"

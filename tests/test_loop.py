@@ -511,3 +511,18 @@ def test_a_kernel_says_where_its_noise_ends(pi, error, said):
     if pi is not None:
         kernel.pi = pi
     refused(error, said, kernel=kernel)
+
+
+def test_an_option_that_there_is_not():
+    "Refused by its name, with those that there are."
+    kernel = Uniform(3, linear_schedule())
+
+    def net(x_t, t, y=None):
+        return torch.zeros(*x_t.shape, 3)
+
+    for use in (
+        lambda: sample(net, kernel, (2, 2), 3, reads="full", temprature=0.5),
+        lambda: sampler_law(net, kernel, 2, 3, reads="full", temprature=0.5),
+    ):
+        with pytest.raises(TypeError, match="guidance, temperature or p, got"):
+            use()

@@ -180,6 +180,7 @@ def test_export_for_any_batch_and_length():
         assert torch.allclose(got, net(x_t, t, None), atol=1e-5)
 
 
+@pytest.mark.heavy
 @pytest.mark.skipif(
     not any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl")),
     reason="torch.compile makes C++ for the CPU, and there is no compiler",

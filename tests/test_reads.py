@@ -12,7 +12,7 @@ from discrete_diffusion.bounds import (
     uniform_rate,
 )
 from discrete_diffusion.ctmc import euler
-from discrete_diffusion.d3pm import D3PM
+from discrete_diffusion.d3pm import D3PM, MaskedD3PM
 from discrete_diffusion.evaluation import bits_per_dim
 from discrete_diffusion.flow import FlowMatching
 from discrete_diffusion.forward import (
@@ -156,3 +156,28 @@ def test_either_reading_gives_one_law():
     ]
     torch.testing.assert_close(*costs, rtol=0, atol=1e-9)
     assert reading(UNIFORM, model=full) == "full"
+
+
+@pytest.mark.parametrize("use", ["loss", "bits", "sample"])
+@pytest.mark.parametrize(
+    "system, wrong",
+    [
+        (D3PM(UNIFORM, T=5, classes=2), "full"),
+        (MaskedD3PM(MASKS, T=5, classes=2), "score"),
+    ],
+    ids=["uniform", "masks"],
+)
+def test_d3pm_asks_for_the_reading_that_it_was_made_for(system, wrong, use):
+    "A full answer is no leave-one-out answer: in the loss, too, and in bits."
+    x, y = torch.zeros(4, 2, dtype=torch.int64), torch.zeros(4).long()
+    noised = system.noise(x, y, torch.Generator().manual_seed(0))
+    arguments = {"loss": noised, "bits": (x, y), "sample": (y, (2,), 3)}[use]
+
+    def net(x_t, t, y=None):
+        return torch.zeros(*x_t.shape, 3)
+
+    for net.reads in (None, system.reads):
+        getattr(system, use)(net, *arguments)
+    net.reads = wrong
+    with pytest.raises(ValueError, match="read as"):
+        getattr(system, use)(net, *arguments)

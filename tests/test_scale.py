@@ -433,6 +433,7 @@ def test_one_graph_for_the_network_of_each_system(system):
     assert net.head.weight.grad.any()
 
 
+@pytest.mark.heavy
 @pytest.mark.skipif(
     not any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl")),
     reason="torch.compile makes C++ for the CPU, and there is no compiler",
