@@ -64,11 +64,6 @@ def test_seds_schedules_stand_with_their_noise():
     assert "**log-linear** with **masks**" in text
 
 
-def test_no_statement_hangs_on_the_four_hundred_batches():
-    measured = next(c for c in cells("12_bounds") if "two halves" in c)
-    assert "assert" not in measured
-
-
 # What they say it of
 
 
