@@ -261,8 +261,9 @@ class Moment:
         if bool((evidence <= 0).any()):
             raise ValueError(
                 "t: expected a time, and a kernel, for which every symbol can "
-                f"lead to x; under {type(self.kernel).__name__} at t = {self.t:.4g} a full "
-                "posterior does not say what is known without x"
+                f"lead to x; under {type(self.kernel).__name__} at "
+                f"t = {self.t:.4g} a full posterior does not say what is "
+                "known without x"
             )
         return normalised(self.answer / evidence, "p_0", "an answer")
 
